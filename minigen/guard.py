@@ -1,0 +1,94 @@
+"""The loop's guard against NaN and infinity: nothing non-finite ever reaches a parameter."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient was NaN or infinite at `step`, in the move of `player`.
+
+    The parameters, optimisers and averages are those before that move. Buffers such as batch statistics are not: the
+    forward pass that failed has updated them.
+    """
+
+    def __init__(self, message: str, *, step: int, player: str) -> None:
+        super().__init__(message)
+        self.step, self.player = step, player
+
+
+class Guard:
+    """Stops the run at the first non-finite loss or gradient, before the move is made.
+
+    Where reading a number is free (CPU) it is read. On an accelerator with fused optimisers nothing waits: the flag
+    stays on the device, the optimiser skips its update there (`found_inf`, the hook that GradScaler uses), the flag is
+    latched so that every later update is skipped as well, and a copy in pinned memory tells the host some steps later.
+    Other optimisers on an accelerator cost one wait for each move.
+    """
+
+    def __init__(self, device: torch.device, optimizers: Mapping[str, Optimizer]) -> None:
+        fused = all(group.get("fused") for o in optimizers.values() for group in o.param_groups)
+        self.deferred = device.type == "cuda" and fused
+        self.flag = torch.zeros((), device=device)
+        self.good = torch.zeros((), dtype=torch.int64, device=device)  # moves made before the first bad one
+        self.one = torch.ones((), device=device)
+        self.host = torch.zeros((), pin_memory=self.deferred)
+        self.moves: deque[tuple[int, int, str, dict[str, Tensor]]] = deque(maxlen=256)
+        self.count = 0
+
+    def check(self, n: int, player: str, loss: Tensor, grads: list[Tensor], optimizer: Optimizer) -> None:
+        """Inspect one move; afterwards either raises, or the optimiser may step."""
+        self.count += 1
+        loss = loss.detach()
+        if self.flag.device.type == "mps":  # the fused check below has no MPS kernel in every supported torch
+            norms = torch.stack(torch._foreach_norm(grads))
+            self.flag = torch.maximum(self.flag, (~torch.isfinite(norms)).any().float())
+        else:
+            torch._amp_foreach_non_finite_check_and_unscale_(grads, self.flag, self.one)
+        if not self.deferred:
+            if not math.isfinite(loss.item()) or self.flag.item():
+                self._stop(n, player, loss)
+            self.moves.append((self.count, n, player, {f"{player}/loss": loss}))
+            return
+        self.flag = torch.maximum(self.flag, (~torch.isfinite(loss)).float())
+        self.good += (1 - self.flag).long()
+        optimizer.found_inf, optimizer.grad_scale = self.flag, None  # type: ignore[attr-defined]
+        self.moves.append((self.count, n, player, {f"{player}/loss": loss}))
+        self.host.copy_(self.flag, non_blocking=True)
+
+    @property
+    def told(self) -> bool:
+        """Whether news of a failure has reached the host; reads the host's own memory, so it waits for nothing."""
+        return bool(self.host.item())
+
+    def settle(self) -> None:
+        """Wait for the device and raise if any move so far was bad."""
+        if not self.deferred or not self.flag.item():
+            return
+        first = int(self.good.item()) + 1
+        for count, n, player, logs in self.moves:
+            if count == first:
+                self._stop(n, player, next(iter(logs.values())))
+
+    def _stop(self, n: int, player: str, loss: Tensor) -> None:
+        what = "its gradient" if math.isfinite(loss.item()) else "its loss"
+        last: dict[str, tuple[int, float]] = {}
+        for _, step, _, logs in self.moves:
+            for name, value in logs.items():
+                if step < n and math.isfinite(number := value.item()):
+                    last[name] = (step, number)
+        text = ", ".join(f"{name} = {number:.6g} at step {step}" for name, (step, number) in last.items())
+        self.flag.zero_()
+        raise NonFiniteError(
+            f"step {n}, player {player!r}: {what} is not finite (loss = {loss.item()}). Last finite losses: "
+            f"{text or 'none'}. The parameters are those before this move. Lower the learning rate, clip the gradient "
+            "(clip=1.0), or resume from the last checkpoint.",
+            step=n,
+            player=player,
+        )

@@ -1,0 +1,63 @@
+"""Fully connected networks: the generator and the discriminator of the first GAN paper's kind."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(widths: Sequence[int], *, slope: float = 0.0) -> nn.Sequential:
+    """Linear layers of the given widths, a (leaky) ReLU between each two.
+
+    widths: input, hidden..., output; at least two numbers. slope: of the negative side; 0 is a plain ReLU.
+    """
+    if len(widths) < 2:
+        raise ValueError(f"widths are input, hidden..., output: at least two numbers; got {list(widths)}")
+    layers: list[nn.Module] = []
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
+        if index:
+            layers.append(nn.LeakyReLU(slope) if slope else nn.ReLU())
+        layers.append(nn.Linear(n_in, n_out))
+    return nn.Sequential(*layers)
+
+
+class MLPGenerator(nn.Module):
+    """Latent (B, latent) to a sample (B, *shape), through ReLU layers.
+
+    bounded: end in tanh, for images in [-1, 1]; off for points in the plane.
+    Source: Goodfellow et al. 2014, section 5 (rectifier and sigmoid activations in G; here tanh for the range [-1, 1],
+    as Radford et al. 2016, section 3).
+    """
+
+    def __init__(self, latent: int, shape: Sequence[int], *, hidden: Sequence[int] = (256, 256), bounded: bool = True):
+        super().__init__()
+        self.latent, self.shape, self.bounded = latent, tuple(shape), bounded
+        self.net = mlp([latent, *hidden, math.prod(shape)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"latent must be (B, {self.latent}); got {tuple(z.shape)}")
+        x: Tensor = self.net(z).unflatten(1, self.shape)  # (B, *shape)
+        return torch.tanh(x) if self.bounded else x
+
+
+class MLPDiscriminator(nn.Module):
+    """A sample (B, *shape) to a logit (B,), through LeakyReLU(0.2) layers (Radford et al. 2016, section 3).
+
+    scale: the input is multiplied by it, so that the structure to be seen is of order 1.
+    """
+
+    def __init__(self, shape: Sequence[int], *, hidden: Sequence[int] = (256, 256), scale: float = 1.0):
+        super().__init__()
+        self.shape, self.scale = tuple(shape), scale
+        self.net = mlp([math.prod(shape), *hidden, 1], slope=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        logits: Tensor = self.net(x.flatten(1) * self.scale)  # (B, 1)
+        return logits.squeeze(1)  # (B,)

@@ -1,0 +1,7 @@
+"""Worlds: distributions with exact samples, log-density, entropy, score and posterior."""
+
+from .mixture import GaussianMixture
+from .shapes import Shapes, Split
+from .templates import Entropy, Templates
+
+__all__ = ["Entropy", "GaussianMixture", "Shapes", "Split", "Templates"]
