@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -164,6 +165,11 @@ def test_root_comes_before_the_variable(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(data.mnist(root=write(tmp_path / "mine", GOOD))) == 5
 
 
+def text(value: object) -> str:
+    """The name of a parameter: never the bytes of a compressed file, which hold the time."""
+    return value if isinstance(value, str) else "content"
+
+
 def flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -174,6 +180,7 @@ def flipped(content: bytes) -> bytes:
     [
         (IMAGES, GOOD[IMAGES][:1000], "truncated or corrupted gzip", "intact"),
         (IMAGES, flipped(GOOD[IMAGES]), "truncated or corrupted gzip", "intact"),
+        (IMAGES, GOOD[IMAGES][:10] + b"\xff" * 1000, "truncated or corrupted gzip.*invalid block", "intact"),
         (LABELS, b"\x1f\x8b", "truncated or corrupted gzip", "intact"),
         (IMAGES, b"", "first bytes none", "00 00 08 03"),
         (IMAGES, b"<!DOCTYPE html>", "first bytes 3c 21 44 4f", "00 00 08 03"),
@@ -187,6 +194,7 @@ def flipped(content: bytes) -> bytes:
         (LABELS, idx(CLASSES[:4]), "4 labels", "5, one for each image"),
         (LABELS, idx(np.array([3, 0, 10, 1, 1], dtype=np.uint8)), "label 10 at image 2", r"0\.\.9"),
     ],
+    ids=text,
 )
 def test_bad_idx_file_is_refused(file: str, content: bytes, found: str, expected: str, tmp_path: Path) -> None:
     write(tmp_path, GOOD | {file: content})
@@ -268,6 +276,12 @@ def link(name: str) -> tarfile.TarInfo:
 
 
 ONE = BATCHES + "data_batch_1.bin"
+BEGIN = zlib.compressobj(wbits=31)  # gzip; the archive ends in the middle of a batch, and no deflate block begins there
+SPOILT = (
+    BEGIN.compress(archive({ONE: batch(1, count=20)}, mode="w")[:40_000])
+    + BEGIN.flush(zlib.Z_FULL_FLUSH)
+    + b"\xff" * 1000
+)
 CUT = gzip.compress(archive(FULL, mode="w")[: 512 + 5 * RECORD + 300])  # sound gzip around half an archive
 
 
@@ -277,6 +291,7 @@ CUT = gzip.compress(archive(FULL, mode="w")[: 512 + 5 * RECORD + 300])  # sound 
         (archive(FULL)[:-200], "truncated or corrupted archive"),
         (archive(FULL)[:-4], "truncated or corrupted archive"),
         (flipped(archive(FULL)), "truncated or corrupted archive"),
+        (SPOILT, "truncated or corrupted archive.*invalid block"),
         (archive(FULL)[:-8] + bytes(8), "truncated or corrupted archive.*CRC"),
         (CUT, "truncated or corrupted archive"),
         (archive(FULL, mode="w"), "truncated or corrupted archive"),
@@ -292,6 +307,7 @@ CUT = gzip.compress(archive(FULL, mode="w")[: 512 + 5 * RECORD + 300])  # sound 
         (archive({"cifar-10-batches-py/data_batch_1": b"\x80\x04."}), "none of the batches"),
         (archive({ONE: batch(10)}), "label 10 at image 0"),
     ],
+    ids=text,
 )
 def test_bad_cifar_archive_is_refused(content: bytes, found: str, tmp_path: Path) -> None:
     write(tmp_path, {ARCHIVE: content})

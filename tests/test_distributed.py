@@ -25,7 +25,7 @@ def launch(processes: int, *arguments: object, restarts: int = 0) -> None:
             f"--nproc-per-node={processes}",
             f"--max-restarts={restarts}",
         ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     done = subprocess.run(
         [*command, str(WORKER), *map(str, arguments)], capture_output=True, text=True, timeout=240, env=environment
     )
@@ -54,6 +54,16 @@ def test_a_killed_worker_resumes_from_the_last_checkpoint(one, tmp_path) -> None
     assert (tmp_path / "resumed0").read_text() == (tmp_path / "resumed1").read_text() == "20"
     result = torch.load(tmp_path / "rank0.pt", weights_only=True)
     assert torch.allclose(result["all"], one["all"], atol=1e-5)
+
+
+def test_a_start_that_may_hang_later_is_warned_of(monkeypatch) -> None:
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "ProcessGroup", lambda device: "group")
+    for name, value in {"LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_MAX_RESTARTS": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    with pytest.warns(RuntimeWarning, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        distributed.setup(backend="gloo")
 
 
 def test_outside_torchrun_there_is_no_group(monkeypatch) -> None:

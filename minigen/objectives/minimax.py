@@ -1,8 +1,9 @@
 """The minimax game (chapter 02): a generator G against a discriminator D.
 
 D gives a logit l; the probability that a sample is real is D(x) = sigmoid(l). Every loss here takes logits, of shape
-(B,), and is the mean over the batch in nats. log D = -softplus(-l) and log(1 - D) = -softplus(l), so that nothing
-overflows however sure the discriminator is.
+(B,), and is the mean over the batch in nats. log D = log sigmoid(l) and log(1 - D) = log sigmoid(-l): the probability is
+never formed, so nothing overflows however sure the discriminator is. (`softplus` would do in float32, but it is linear
+above 20, an error of 2e-9.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import logsigmoid, relu
 
 from minigen.streams import Noise
 
@@ -21,7 +22,7 @@ def value(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     D maximises it, G minimises it. At most 0; -log 4 where D cannot tell.
     """
-    return -softplus(-real_logits).mean() - softplus(fake_logits).mean()
+    return logsigmoid(real_logits).mean() + logsigmoid(-fake_logits).mean()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ def saturating_loss(fake_logits: Tensor) -> Tensor:
 
     Its derivative by a logit is -D / B: it vanishes where D knows a fake, which is where G starts.
     """
-    return -softplus(fake_logits).mean()
+    return logsigmoid(-fake_logits).mean()
 
 
 def non_saturating_loss(fake_logits: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
 
     Its derivative by a logit is -(1 - D) / B: largest where D knows a fake. The same fixed point, another game.
     """
-    return softplus(-fake_logits).mean()
+    return -logsigmoid(fake_logits).mean()
 
 
 def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from .templates import Entropy, Templates
 SIZE_WORDS = {1: ("medium",), 2: ("small", "large"), 3: ("small", "medium", "large")}
 SHAPE_FACTORS = ("kind", "colour", "size", "row", "column")
 
-# Number of templates for one and for two shapes: 1,530 and 87,300; 4,080 and 620,800; 6,375 and 3,056,250.
+# Number of templates for one and for two shapes: 1,530 and 87,300; 4,080 and 620,800; 6,375 and 3,142,800.
 PRESETS: dict[tuple[str, int], dict[str, Any]] = {
     ("12x12", 1): {"size": 12, "sizes": (5, 7), "positions": (3, 3)},
     ("12x12", 2): {"size": 12, "sizes": (5,), "positions": (3, 2)},
@@ -146,7 +146,7 @@ class Shapes:
 
     def factors(self, index: Tensor) -> Tensor:
         """Template numbers (B,) to factors (B, F)."""
-        return self._assemble(self._core.decode(index.cpu()))
+        return self._assemble(self._core.decode(index))
 
     def index(self, factors: Tensor) -> Tensor:
         """Factors (B, F) to template numbers (B,); an error for tuples that do not occur."""
@@ -159,11 +159,11 @@ class Shapes:
         parts = self._lookup[tuple(rows.permute(2, 0, 1))] if inside else torch.tensor([-1])  # (B, shapes)
         if (parts < 0).any():
             raise ValueError("factors out of range, or a shape has its background's colour; see `values`")
-        return self._core.encode(parts)
+        return self._core.encode(parts).to(factors.device)
 
     def render(self, factors: Tensor) -> Tensor:
         """The templates for factors (B, F), without noise: (B, 3, H, W) RGB or (B, 1, H, W) levels."""
-        return self._images(self._core.points[self._core.decode(self.index(factors))])
+        return self._images(self._core.points_on(factors.device)[self._core.decode(self.index(factors))])
 
     def to_rgb(self, levels: Tensor) -> Tensor:
         """Images of the discrete form (B, 1, H, W) as RGB values (B, 3, H, W)."""

@@ -106,9 +106,8 @@ class Templates:
 
     def mean_template(self, x: Tensor, *, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
         """E[template | x], (B, parts, d)."""
-        blocks = [
-            self._log_posterior(ll).exp() @ exact(self.points).to(ll.device) for ll in self._blocks(x, signal, noise)
-        ]
+        self._gaussian()
+        blocks = [self._log_posterior(ll).exp() @ self._codes(ll.device) for ll in self._blocks(x, signal, noise)]
         return like(torch.cat(blocks), x)
 
     def denoise(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
@@ -163,6 +162,8 @@ class Templates:
         """log p(x_p | t), (b, parts, n), block after block of the batch."""
         if x.ndim != 3 or x.shape[1:] != (self.parts, self.points.shape[1]):
             raise ValueError(f"x must be (B, {self.parts}, {self.points.shape[1]}); got {tuple(x.shape)}")
+        if isinstance(signal, Tensor) or isinstance(noise, Tensor) or (signal, noise) != (1.0, 0.0):
+            self._gaussian()
         where = torch.device("cpu") if x.device.type == "mps" else x.device
         signal, noise = _columns(signal, x, where), _columns(noise, x, where)
         rows = self._rows()
@@ -187,7 +188,9 @@ class Templates:
 
     def _gaussian(self) -> GaussianNoise:
         if not isinstance(self.law, GaussianNoise):
-            raise ValueError('score and denoise need the continuous form; this world has form="discrete"')
+            raise ValueError(
+                "score, denoise, signal and noise need Gaussian noise; these templates are seen through flips"
+            )
         return self.law
 
     def _group_sum(self, log_terms: Tensor) -> Tensor:

@@ -1,0 +1,282 @@
+"""Pictures: image grids, film strips, fields in the plane, curves, a live training view, a film player.
+
+Colours mean the same through the whole book. Drawing libraries are imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from minigen.train import Step
+
+# Okabe and Ito's palette, told apart by colour-blind readers. "exact" is what a world knows.
+COLOURS = {
+    "data": "#0072B2",
+    "model": "#D55E00",
+    "generator": "#D55E00",
+    "discriminator": "#009E73",
+    "noise": "#999999",
+    "exact": "#222222",
+    "other": "#CC79A7",
+}
+Extent = tuple[float, float, float, float]
+
+
+def image_grid(images: Tensor, *, columns: int | None = None, inches: float = 0.55) -> Figure:
+    """Images (B, C, H, W) in [-1, 1], C = 1 or 3, as one picture, row by row; values outside are clipped.
+
+    columns: as near to square as possible unless given. inches: the width of one image.
+    """
+    from matplotlib import pyplot as plt
+
+    picture = _tile(images, columns or math.ceil(math.sqrt(len(images))))
+    height, width = picture.shape[:2]
+    count = width / (images.shape[-1] + 1)
+    figure = plt.figure(figsize=(inches * count, inches * count * height / width))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
+def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float = 0.45) -> Figure:
+    """One row for each frame, an image batch (B, C, H, W) of the same samples at successive moments; labels at left."""
+    from matplotlib import pyplot as plt
+
+    if len(frames) != len(labels):
+        raise ValueError(f"each frame needs a label; got {len(frames)} frames and {len(labels)} labels")
+    columns = len(frames[0])
+    figure, rows = plt.subplots(len(frames), 1, figsize=(inches * columns + 1.1, inches * len(frames)), squeeze=False)
+    for axes, frame, label in zip(rows[:, 0], frames, labels, strict=True):
+        axes.imshow(_tile(frame, columns), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    figure.subplots_adjust(left=1.1 / (inches * columns + 1.1), right=1, top=1, bottom=0, hspace=0.06)
+    return figure
+
+
+def _tile(images: Tensor, columns: int) -> Any:
+    """(B, C, H, W) to one array (rows * (H + 1) + 1, columns * (W + 1) + 1[, 3]) with lines between the images."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (B, 1 or 3, H, W) in [-1, 1]; got {tuple(images.shape)}")
+    x = images.detach().float().cpu().clamp(-1, 1)
+    n, channels, height, width = x.shape
+    rows = math.ceil(n / columns)
+    canvas = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), 1.0)
+    for i, image in enumerate(x):
+        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas[0].numpy() if channels == 1 else (canvas.permute(1, 2, 0).numpy() + 1) / 2
+
+
+def plane(axes: Axes, extent: Extent, *, title: str = "") -> None:
+    """Square units, few ticks: `extent` is (left, right, bottom, top)."""
+    axes.set_xlim(extent[0], extent[1])
+    axes.set_ylim(extent[2], extent[3])
+    axes.set_aspect("equal")
+    axes.locator_params(nbins=5)
+    axes.tick_params(labelsize=8)
+    if title:
+        axes.set_title(title, fontsize=10)
+
+
+def scatter(axes: Axes, points: Tensor, role: str, *, label: str | None = None, size: float = 3.0) -> None:
+    """Points (B, 2) in the colour of their role: "data", "model", "noise"..."""
+    x = points.detach().cpu()
+    axes.scatter(x[:, 0], x[:, 1], s=size, c=COLOURS[role], alpha=0.5, linewidths=0, label=label, rasterized=True)
+
+
+def lattice(extent: Extent, resolution: int) -> Tensor:
+    """The points of a square lattice over `extent`, (resolution, resolution, 2), rows from bottom to top."""
+    x = torch.linspace(extent[0], extent[1], resolution)
+    y = torch.linspace(extent[2], extent[3], resolution)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def field(
+    axes: Axes,
+    function: Callable[[Tensor], Tensor],
+    extent: Extent,
+    *,
+    kind: str = "probability",
+    resolution: int = 200,
+) -> Any:
+    """Colour the plane by function((N, 2)) -> (N,). Returns the mappable, for a colour bar.
+
+    kind: "probability" runs from the model's colour (0) through white (1/2) to the data's (1), with the line of 1/2
+    drawn; "density" runs from white to the data's colour; "signed" is symmetric about 0.
+    """
+    from matplotlib.colors import LinearSegmentedColormap as Map
+
+    points = lattice(extent, resolution)
+    with torch.no_grad():
+        values = function(points.flatten(0, 1)).reshape(resolution, resolution).float().cpu().numpy()
+    two_sided = Map.from_list("model-data", [COLOURS["model"], "#ffffff", COLOURS["data"]])
+    largest = abs(values).max()
+    maps, low, high = {
+        "probability": (two_sided, 0.0, 1.0),
+        "signed": (two_sided, -largest, largest),
+        "density": (Map.from_list("data", ["#ffffff", COLOURS["data"]]), 0.0, largest),
+    }[kind]
+    shown = axes.imshow(values, origin="lower", extent=extent, cmap=maps, vmin=low, vmax=high, alpha=0.85)
+    if kind != "density":
+        middle = (low + high) / 2
+        if values.min() < middle < values.max():
+            axes.contour(
+                values, levels=[middle], origin="lower", extent=extent, colors=COLOURS["exact"], linewidths=0.8
+            )
+    plane(axes, extent)
+    return shown
+
+
+def vectors(
+    axes: Axes, function: Callable[[Tensor], Tensor], extent: Extent, *, role: str = "exact", resolution: int = 17
+) -> None:
+    """Arrows of a vector field, function((N, 2)) -> (N, 2), on a lattice; lengths are relative to the longest."""
+    points = lattice(extent, resolution).flatten(0, 1)  # (resolution**2, 2)
+    arrows = function(points).detach().cpu()
+    axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color=COLOURS[role], angles="xy", width=0.004)
+    plane(axes, extent)
+
+
+def curves(axes: Axes, history: dict[str, list[tuple[int, float]]], names: Sequence[str]) -> None:
+    """Logs against the step number; the player's name before the slash chooses the colour."""
+    for name in names:
+        steps, values = zip(*history[name], strict=True)
+        axes.plot(steps, values, label=name, color=COLOURS.get(name.split("/")[0]), linewidth=1)
+    axes.set_xlabel("step")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def png(figure: Figure, *, dpi: int = 72) -> bytes:
+    """The figure as PNG bytes without dates or versions, and closed."""
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+class LiveView:
+    """Watch a run: `view.update(step)` now and then. In Jupyter and Colab a picture that is redrawn; elsewhere silent.
+
+    panel: draws the figure to show, given nothing; called at most every `seconds`. Without it only numbers are shown.
+    history: {log: [(step, number), ...]} of every update, for curves afterwards, live or not.
+
+    Silent where nobody watches: outside a notebook kernel, under pytest (nbval), and with MINIGEN_LIVE=0.
+    """
+
+    def __init__(self, panel: Callable[[], Figure] | None = None, *, total: int = 0, seconds: float = 0.5) -> None:
+        self.panel, self.total, self.seconds = panel, total, seconds
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self._shown, self._widgets = 0.0, _live_widgets(total) if _watched() else None
+
+    def update(self, step: Step) -> None:
+        """Read the step's logs (this waits for the device) and show them. Updating twice is harmless."""
+        numbers = step.read()
+        for name, value in numbers.items():
+            self.history.setdefault(name, []).append((step.n, value))
+        now = time.monotonic()
+        if self._widgets is None or (now - self._shown < self.seconds and step.n < self.total):
+            return
+        bar, text, picture = self._widgets
+        self._shown, bar.value = now, step.n
+        rows = "".join(f"<tr><td>{html.escape(n)}</td><td>{v:.4g}</td></tr>" for n, v in numbers.items())
+        text.value = f"<table><tr><td>step</td><td>{step.n}</td></tr>{rows}</table>"
+        if self.panel is not None:
+            picture.value = png(self.panel())
+
+
+def _watched() -> bool:
+    if os.environ.get("MINIGEN_LIVE") == "0" or "PYTEST_VERSION" in os.environ:
+        return False
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def _live_widgets(total: int) -> tuple[Any, Any, Any]:
+    import ipywidgets
+    from IPython.display import display
+
+    bar = ipywidgets.IntProgress(max=max(total, 1), description="training")
+    text, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    display(ipywidgets.HBox([ipywidgets.VBox([bar, text]), picture]))  # type: ignore[no-untyped-call]
+    return bar, text, picture
+
+
+_PLAYER = """<figure class="minigen-player" id="{id}" style="margin:0;max-width:{width}px">
+<img alt="{alt}" src="{first}" style="width:100%;display:block;image-rendering:auto">
+<div style="display:flex;gap:.5em;align-items:center;margin-top:.3em">
+<button type="button" aria-label="Play">&#9654;</button>
+<input type="range" min="0" max="{last}" value="{last}" step="1" aria-label="{name}" style="flex:1;min-width:0">
+<output style="min-width:7em;font-size:.85em">{label}</output></div>
+<script>(() => {{
+const root = document.getElementById("{id}"), image = root.querySelector("img"), slider = root.querySelector("input");
+const button = root.querySelector("button"), output = root.querySelector("output");
+const frames = {frames}, labels = {labels};
+let timer = null;
+const show = () => {{ image.src = "data:image/png;base64," + frames[slider.value]; output.value = labels[slider.value];
+  slider.setAttribute("aria-valuetext", labels[slider.value]); }};
+const stop = () => {{ clearInterval(timer); timer = null; button.innerHTML = "&#9654;";
+  button.setAttribute("aria-label", "Play"); }};
+slider.addEventListener("input", () => {{ stop(); show(); }});
+button.addEventListener("click", () => {{ if (timer) return stop();
+  if (+slider.value >= frames.length - 1) slider.value = 0;
+  button.innerHTML = "&#10073;&#10073;"; button.setAttribute("aria-label", "Pause"); show();
+  timer = setInterval(() => {{ if (+slider.value >= frames.length - 1) return stop();
+    slider.value = +slider.value + 1; show(); }}, {milliseconds}); }});
+}})();</script></figure>"""
+
+
+def player(frames: Sequence[bytes], labels: Sequence[str], *, alt: str, name: str = "step", fps: float = 4.0) -> Any:
+    """A film that plays in a static page, in Jupyter and in Colab, with a slider and without a kernel.
+
+    frames: PNG bytes (`png(figure)`), one size. labels: what is shown beside the slider. alt: what the film shows.
+    The last frame stands first, so that a printed page shows the result. The same frames give the same bytes.
+    """
+    import json
+
+    from IPython.display import HTML
+
+    if not frames or len(frames) != len(labels):
+        raise ValueError(f"a film needs frames, each with a label; got {len(frames)} and {len(labels)}")
+    if not alt:
+        raise ValueError("say in alt= what the film shows, for readers who do not see it")
+    encoded = [base64.b64encode(frame).decode() for frame in frames]
+    width = int.from_bytes(frames[0][16:20], "big")
+    return HTML(  # type: ignore[no-untyped-call]
+        _PLAYER.format(
+            id="film-" + hashlib.sha256("".join([*encoded, *labels]).encode()).hexdigest()[:12],
+            width=width,
+            alt=html.escape(alt, quote=True),
+            name=html.escape(name, quote=True),
+            first="data:image/png;base64," + encoded[-1],
+            last=len(frames) - 1,
+            label=html.escape(labels[-1]),
+            frames=json.dumps(encoded),
+            labels=json.dumps(list(labels)).replace("<", "\\u003c"),
+            milliseconds=round(1000 / fps),
+        )
+    )
