@@ -39,27 +39,22 @@ class Guard:
         self.good = torch.zeros((), dtype=torch.int64, device=device)  # moves made before the first bad one
         self.one = torch.ones((), device=device)
         self.host = torch.zeros((), pin_memory=self.deferred)
-        self.moves: deque[tuple[int, int, str, dict[str, Tensor]]] = deque(maxlen=256)
+        self.moves: deque[tuple[int, int, str, Tensor]] = deque(maxlen=256)
         self.count = 0
 
     def check(self, n: int, player: str, loss: Tensor, grads: list[Tensor], optimizer: Optimizer) -> None:
         """Inspect one move; afterwards either raises, or the optimiser may step."""
         self.count += 1
         loss = loss.detach()
-        if self.flag.device.type == "mps":  # the fused check below has no MPS kernel in every supported torch
-            norms = torch.stack(torch._foreach_norm(grads))
-            self.flag = torch.maximum(self.flag, (~torch.isfinite(norms)).any().float())
-        else:
-            torch._amp_foreach_non_finite_check_and_unscale_(grads, self.flag, self.one)
+        self.moves.append((self.count, n, player, loss))
         if not self.deferred:
-            if not math.isfinite(loss.item()) or self.flag.item():
+            if not math.isfinite(loss.item()) or not _finite(grads):
                 self._stop(n, player, loss)
-            self.moves.append((self.count, n, player, {f"{player}/loss": loss}))
             return
+        torch._amp_foreach_non_finite_check_and_unscale_(grads, self.flag, self.one)
         self.flag = torch.maximum(self.flag, (~torch.isfinite(loss)).float())
         self.good += (1 - self.flag).long()
         optimizer.found_inf, optimizer.grad_scale = self.flag, None  # type: ignore[attr-defined]
-        self.moves.append((self.count, n, player, {f"{player}/loss": loss}))
         self.host.copy_(self.flag, non_blocking=True)
 
     @property
@@ -72,19 +67,19 @@ class Guard:
         if not self.deferred or not self.flag.item():
             return
         first = int(self.good.item()) + 1
-        for count, n, player, logs in self.moves:
-            if count == first:
-                self._stop(n, player, next(iter(logs.values())))
+        _, n, player, loss = next((move for move in self.moves if move[0] == first), self.moves[0])
+        self._stop(n, player, loss)
 
     def _stop(self, n: int, player: str, loss: Tensor) -> None:
         what = "its gradient" if math.isfinite(loss.item()) else "its loss"
         last: dict[str, tuple[int, float]] = {}
-        for _, step, _, logs in self.moves:
-            for name, value in logs.items():
-                if step < n and math.isfinite(number := value.item()):
-                    last[name] = (step, number)
+        for _, step, name, value in self.moves:
+            if step < n and math.isfinite(number := value.item()):
+                last[f"{name}/loss"] = (step, number)
         text = ", ".join(f"{name} = {number:.6g} at step {step}" for name, (step, number) in last.items())
         self.flag.zero_()
+        self.host.zero_()
+        self.good.fill_(self.count)
         raise NonFiniteError(
             f"step {n}, player {player!r}: {what} is not finite (loss = {loss.item()}). Last finite losses: "
             f"{text or 'none'}. The parameters are those before this move. Lower the learning rate, clip the gradient "
@@ -92,3 +87,10 @@ class Guard:
             step=n,
             player=player,
         )
+
+
+def _finite(tensors: list[Tensor]) -> bool:
+    """Whether no entry is NaN or infinite. One sum a tensor tells, in one pass; a sum that overflows is looked into."""
+    if math.isfinite(torch.stack([t.sum() for t in tensors]).sum().item()):
+        return True
+    return all(bool(torch.isfinite(t).all()) for t in tensors)

@@ -219,7 +219,7 @@ OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElemen
 
 
 @pytest.fixture(scope="module")
-def pages(book, chromium) -> dict[str, dict]:
+def pages(chromium, book) -> dict[str, dict]:
     """Every page of the book, opened once: what is on it, what went wrong, what is too wide for a phone."""
     visited = {}
     context = chromium.new_context(viewport={"width": 390, "height": 844})
@@ -316,7 +316,7 @@ def test_nothing_is_wider_than_a_phone(pages):
 
 
 @browser_test
-def test_solutions_are_folded_and_open(book, chromium, pages):
+def test_solutions_are_folded_and_open(chromium, book, pages):
     assert on_pages(pages, lambda facts: any(facts["details"])) == {}
     name = next((name for name, facts in pages.items() if name.startswith("chapters") and facts["details"]), None)
     if name is None:
@@ -352,7 +352,7 @@ CONTRAST = r"""() => {
 
 @browser_test
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_legible(book, chromium, chapter_pages, scheme):
+def test_text_is_legible(chromium, book, chapter_pages, scheme):
     """WCAG 2.2, criterion 1.4.3: a contrast of at least 4.5 to 1, in both colour schemes."""
     context = chromium.new_context(color_scheme=scheme)
     for name in ["book/index.html", "book/notation.html", "book/api.html", *chapter_pages]:
@@ -364,7 +364,7 @@ def test_text_is_legible(book, chromium, chapter_pages, scheme):
 
 
 @browser_test
-def test_search_finds_pages_from_disk(book, chromium):
+def test_search_finds_pages_from_disk(chromium, book):
     context = chromium.new_context()
     page, problems = open_page(context, book / "search.html", query="?q=logistic")
     page.wait_for_selector("#search-results li a")
@@ -374,7 +374,7 @@ def test_search_finds_pages_from_disk(book, chromium):
 
 
 @browser_test
-def test_the_top_folder_leads_to_the_front_page(book, chromium):
+def test_the_top_folder_leads_to_the_front_page(chromium, book):
     context = chromium.new_context()
     page = context.new_page()
     page.goto((book / "index.html").as_uri())

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 
-def mlp(widths: Sequence[int], *, slope: float = 0.0) -> nn.Sequential:
-    """Linear layers of the given widths, a (leaky) ReLU between each two.
+def mlp(widths: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers of the given widths, an activation between each two.
 
-    widths: input, hidden..., output; at least two numbers. slope: of the negative side; 0 is a plain ReLU.
+    widths: input, hidden..., output; at least two numbers. activation: makes a module, such as `nn.ReLU`.
     """
     if len(widths) < 2:
         raise ValueError(f"widths are input, hidden..., output: at least two numbers; got {list(widths)}")
     layers: list[nn.Module] = []
     for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         if index:
-            layers.append(nn.LeakyReLU(slope) if slope else nn.ReLU())
+            layers.append(activation())
         layers.append(nn.Linear(n_in, n_out))
     return nn.Sequential(*layers)
 
@@ -29,14 +29,23 @@ class MLPGenerator(nn.Module):
     """Latent (B, latent) to a sample (B, *shape), through ReLU layers.
 
     bounded: end in tanh, for images in [-1, 1]; off for points in the plane.
+    activation: of the hidden layers; tanh is smoother, which suits narrow modes in the plane.
     Source: Goodfellow et al. 2014, section 5 (rectifier and sigmoid activations in G; here tanh for the range [-1, 1],
     as Radford et al. 2016, section 3).
     """
 
-    def __init__(self, latent: int, shape: Sequence[int], *, hidden: Sequence[int] = (256, 256), bounded: bool = True):
+    def __init__(
+        self,
+        latent: int,
+        shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (256, 256),
+        bounded: bool = True,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__()
         self.latent, self.shape, self.bounded = latent, tuple(shape), bounded
-        self.net = mlp([latent, *hidden, math.prod(shape)])
+        self.net = mlp([latent, *hidden, math.prod(shape)], activation=activation)
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent:
@@ -54,7 +63,7 @@ class MLPDiscriminator(nn.Module):
     def __init__(self, shape: Sequence[int], *, hidden: Sequence[int] = (256, 256), scale: float = 1.0):
         super().__init__()
         self.shape, self.scale = tuple(shape), scale
-        self.net = mlp([math.prod(shape), *hidden, 1], slope=0.2)
+        self.net = mlp([math.prod(shape), *hidden, 1], activation=lambda: nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.shape:

@@ -93,7 +93,7 @@ class Shapes:
                 f"{positions} positions of a shape of {sizes[-1]} pixels do not fit into {size} x {size // shapes} "
                 "pixels, the part of the image that it has; give smaller sizes=, fewer positions= or a larger size"
             )
-        self.size, self.shapes, self.form = size, shapes, form
+        self.size, self.shapes, self.form, self.noise, self.flip = size, shapes, form, noise, flip
         words = {"kind": kinds, "colour": colours, "size": SIZE_WORDS[len(sizes)]}
         words |= {axis: [str(i) for i in range(n)] for axis, n in zip(("row", "column"), positions, strict=True)}
         self.values = {"background": tuple(backgrounds)}
@@ -109,12 +109,13 @@ class Shapes:
         table = torch.tensor([row for row in every if backgrounds[row[0]] != colours[row[2]]])
         self._table = table  # (n, 6): background and the factors of one shape, in the image or its half
         levels = torch.empty(len(table), size, size // shapes, dtype=torch.int64)
+        masks = {(kind, s): KINDS[kind](s) for kind in kinds for s in sizes}
         for image, (background, kind, colour, scale, row, column) in zip(levels, table.tolist(), strict=True):
             s = sizes[scale]
             top = _spread(row, positions[0], size - s)
             left = _spread(column, positions[1], size // shapes - s)
             image.fill_(names.index(backgrounds[background]))
-            image[top : top + s, left : left + s][KINDS[kinds[kind]](s)] = names.index(colours[colour])
+            image[top : top + s, left : left + s][masks[kinds[kind], s]] = names.index(colours[colour])
         if len({image.numpy().tobytes() for image in levels}) < len(levels):
             raise ValueError(f"some of these shapes look the same; give other sizes= than {sizes} or fewer kinds=")
         self._lookup = torch.full([len(v) for v in list(self.values.values())[:6]], -1)

@@ -11,6 +11,7 @@ and nothing of size N is ever formed. With one part this is the plain mixture ov
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -125,6 +126,7 @@ class Templates:
         mean = self.mean_template(exact(x_t), signal=signal.flatten(), noise=noise.flatten())
         return like((signal * mean - exact(x_t)) / law.variance(signal, noise), x_t)
 
+    @cached_property
     def posterior_entropy(self) -> Entropy:
         """H(T | X) in nats, between two bounds from the distances D of all pairs of tuples.
 
@@ -150,7 +152,7 @@ class Templates:
     def entropy(self) -> Entropy:
         """H(X) = log N + H(X | T) - H(T | X), nats."""
         given_template = self.parts * self.points.shape[1] * self.law.entropy_per_number()
-        ambiguity = self.posterior_entropy()
+        ambiguity = self.posterior_entropy
         return Entropy(math.log(len(self)) + given_template - ambiguity.value, ambiguity.error)
 
     def marginal_entropy(self) -> float:
