@@ -10,9 +10,9 @@ rounding. What depends on the whole batch in another way does not: batch normali
     if checkpoint.exists():
         run.load(checkpoint)  # after a worker died, torchrun starts all of them again
 
-For restarts (`--max-restarts`), start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment: the store
-that it shares with the workers by default can hang the second start (PyTorch issue 135712; with torch 2.13 on gloo 2 of 4
-restarts hung without the setting, 0 of 8 with it). `setup` warns where it is missing.
+For restarts (`--max-restarts`), start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment. The store
+that it shares with the workers by default can hang the second start (PyTorch issue 135712; measured with torch 2.13 and
+gloo: 2 of 4 restarts hung without the setting, 0 of 8 with it). `setup` warns where it is missing.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def setup(*, backend: str | None = None) -> ProcessGroup | None:
     shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shared and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and os.environ["LOCAL_RANK"] == "0":
         warnings.warn(
-            "torchrun may hang when it restarts a dead worker; start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its "
-            "environment",
+            "torchrun may hang when it restarts a dead worker; start it with "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment",
             RuntimeWarning,
             stacklevel=2,
         )

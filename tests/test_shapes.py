@@ -22,9 +22,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def small(shapes: int, form: str = "continuous", **overrides: float) -> Shapes:
     """8 x 8 pixels, few templates (80, or 1,424 pairs), groups of unequal size, and enough noise to confuse them."""
     settings = {"colours": ("red", "green", "blue"), "backgrounds": ("black", "red"), "noise": 1.5, "flip": 0.5}
-    layout = {"kinds": ("square", "cross"), "sizes": (3,), "positions": (2, 2)}
-    if shapes == 1:
-        layout = {"kinds": ("square", "cross"), "sizes": (3, 5), "positions": (2, 2)}
+    layout = {"kinds": ("square", "cross"), "sizes": (3, 5)[: 3 - shapes], "positions": (2, 2)}
     return Shapes(8, shapes=shapes, form=form, **(settings | layout | overrides))
 
 
@@ -86,11 +84,18 @@ def test_probability_sums_to_one_and_entropy_lies_within_its_bounds(make, parts:
 def test_numbers_and_tuples_of_templates_convert_both_ways(make):
     core = make(2)
     tuples = core.decode(torch.arange(len(core)))
-    expected = [(a, b) for a in range(len(core.points)) for b in range(len(core.points))]
-    assert {tuple(t) for t in tuples.tolist()} == {(a, b) for a, b in expected if core.groups[a] == core.groups[b]}
+    pairs = itertools.product(range(len(core.points)), repeat=2)
+    assert {tuple(t) for t in tuples.tolist()} == {(a, b) for a, b in pairs if core.groups[a] == core.groups[b]}
     assert torch.equal(core.encode(tuples), torch.arange(len(core)))
     with pytest.raises(ValueError, match="same group"):
         core.encode(torch.tensor([[0, len(core.points) - 1]]))
+
+
+def test_the_most_probable_tuple_weighs_both_parts():
+    core, x = tiny_gaussian(2), torch.randn(300, 2, 1, generator=seeded(), dtype=torch.float64)
+    shown = core.points[core.decode(torch.arange(len(core)))]  # (N, 2, 1)
+    best = Normal(shown, 0.4).log_prob(x[:, None]).sum((2, 3)).argmax(1)
+    assert torch.equal(core.encode(core.most_probable(x)), best)
 
 
 def test_divergences_of_the_noise_laws_equal_their_definitions():
@@ -314,7 +319,7 @@ def test_caption_wording():
 @pytest.mark.parametrize(
     ("caption", "message"),
     [
-        ("a smal red disc on blue", "unknown word 'smal' where one of these may stand: small, large, red"),
+        ("a scarlet disc on blue", "unknown word 'scarlet' where one of these may stand: small, large, red"),
         ("a red disc on green", "unknown word 'green' where one of these may stand: black, white, blue"),
         ("a red green disc on blue", "names the colour twice"),
         ("a red disc and a green disc on blue", "names 2 shapes; images of this world show 1"),

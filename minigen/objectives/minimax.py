@@ -1,9 +1,9 @@
 """The minimax game (chapter 02): a generator G against a discriminator D.
 
 D gives a logit l; the probability that a sample is real is D(x) = sigmoid(l). Every loss here takes logits, of shape
-(B,), and is the mean over the batch in nats. log D = log sigmoid(l) and log(1 - D) = log sigmoid(-l): the probability is
-never formed, so nothing overflows however sure the discriminator is. (`softplus` would do in float32, but it is linear
-above 20, an error of 2e-9.)
+(B,), and is the mean over the batch in nats. log D = log sigmoid(l) and log(1 - D) = log sigmoid(-l): the probability
+is never formed, so nothing overflows however sure the discriminator is. (`softplus` would do in float32, but it is
+linear above 20, an error of 2e-9.)
 """
 
 from __future__ import annotations
