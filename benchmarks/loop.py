@@ -182,7 +182,8 @@ def main() -> None:
     for label, (mine, hand) in contenders.items():
         result[label] = row = compare(mine, hand, blocks=arguments.blocks, steps=arguments.steps, wait=wait)
         print(
-            f"{label:12} hand {row['hand_us']:8.1f} us/step, minigen {row['more_us']:+7.1f} us ({row['more_percent']:+.2f} %)"
+            f"{label:12} hand {row['hand_us']:8.1f} us a step, minigen {row['more_us']:+7.1f} us"
+            f" ({row['more_percent']:+.2f} %)"
         )
     if device.type == "cuda":
         for compiled in (False, True):

@@ -5,6 +5,7 @@ Checks print statements that are the same on every machine, and raise with the a
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ class CheckError(AssertionError):
 
 @dataclass(frozen=True)
 class Setup:
-    """Where a chapter computes and how large it trains. Truth value of `full`: the full-scale settings."""
+    """Where a chapter computes, at which scale, from which seed."""
 
     device: torch.device
     full: bool
+    seed: int
 
     def scale(self, chapter: Any, full: Any) -> Any:
         """The chapter's value, or the full-scale one."""
@@ -34,15 +36,17 @@ class Setup:
 
 
 def setup(*, seed: int = 0, full: bool = False) -> Setup:
-    """Seed torch, choose the device, read the switch.
+    """Seed torch, choose the device, read the switches.
 
     full: or the environment variable MINIGEN_FULL=1. Full scale uses the best device there is; chapter scale the CPU,
     so that the chapter's printed lines are the same everywhere.
+    seed: or MINIGEN_SEED, with which benchmarks/bands.py shows that a chapter's bands do not hang on its seed.
     """
+    seed = int(os.environ.get("MINIGEN_SEED", seed))
     torch.manual_seed(seed)
     full = full or os.environ.get("MINIGEN_FULL", "") not in ("", "0")
     device = best_device() if full else torch.device("cpu")
-    return Setup(device, full)
+    return Setup(device, full, seed)
 
 
 def versions() -> str:
@@ -74,11 +78,15 @@ def check(tag: str, value: Any, expected: Any, *, atol: float, what: str = "") -
 def band(what: str, value: Any, *, low: float | None = None, high: float | None = None, tag: str = "") -> None:
     """Verify that a number lies in a band, both ends included: a bound, or a quality that a run must reach.
 
-    Prints the band, not the number, which differs between machines.
+    Prints the band, not the number, which differs between machines. The number goes to the file that the environment
+    variable MINIGEN_RECORD names, a line of JSON each.
     """
     if low is None and high is None:
         raise ValueError("band needs low=, high= or both")
     number = _tensor(value).item()
+    if record := os.environ.get("MINIGEN_RECORD"):
+        with open(record, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"what": what, "number": number, "low": low, "high": high}) + "\n")
     if not ((low is None or number >= low) and (high is None or number <= high)):
         raise CheckError(f"{what}: {number:.6g} is not {_range(low, high)}")
     print(f"✓ {f'({tag}) ' if tag else ''}{what}: {_range(low, high)}")
@@ -91,7 +99,7 @@ def refute(what: str, claimed: Any, actual: Any, *, by: float) -> None:
     """
     a, b = _tensor(claimed), _tensor(actual)
     gap = (a - b).abs().max().item()
-    if gap < by:
+    if not gap >= by:
         raise CheckError(f"{what}: {a.tolist()} against {b.tolist()}: they differ by {gap:.3g} only, less than {by:g}")
     print(f"✗ {what}: off by more than {by:g}")
 
@@ -103,4 +111,4 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _tensor(value: Any) -> Tensor:
-    return torch.as_tensor(value).detach().to("cpu", torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()

@@ -44,7 +44,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, inches: float = 0.
     """
     from matplotlib import pyplot as plt
 
-    picture = _tile(images, columns or math.ceil(math.sqrt(len(images))))
+    picture = tiles(images, columns or math.ceil(math.sqrt(len(images))))
     height, width = picture.shape[:2]
     count = width / (images.shape[-1] + 1)
     figure = plt.figure(figsize=(inches * count, inches * count * height / width))
@@ -63,7 +63,7 @@ def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float
     columns = len(frames[0])
     figure, rows = plt.subplots(len(frames), 1, figsize=(inches * columns + 1.1, inches * len(frames)), squeeze=False)
     for axes, frame, label in zip(rows[:, 0], frames, labels, strict=True):
-        axes.imshow(_tile(frame, columns), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axes.imshow(tiles(frame, columns), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
@@ -73,8 +73,8 @@ def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float
     return figure
 
 
-def _tile(images: Tensor, columns: int) -> Any:
-    """(B, C, H, W) to one array (rows * (H + 1) + 1, columns * (W + 1) + 1[, 3]) with lines between the images."""
+def tiles(images: Tensor, columns: int) -> Any:
+    """Images (B, C, H, W) in [-1, 1] as one array for imshow, (rows * (H + 1) + 1, columns * (W + 1) + 1[, 3])."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images must be (B, 1 or 3, H, W) in [-1, 1]; got {tuple(images.shape)}")
     x = images.detach().float().cpu().clamp(-1, 1)

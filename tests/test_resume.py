@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from games import PLAYERS, Scripted, adams, flat, game, points
 
+from games import PLAYERS, Scripted, adams, flat, game, points
 from minigen.guard import Guard, NonFiniteError
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.minimax import Minimax

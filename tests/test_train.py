@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from games import PLAYERS, Scripted, adams, flat, game, points, sgd
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from games import PLAYERS, Scripted, adams, flat, game, points, sgd
 from minigen.objectives.minimax import discriminator_loss, non_saturating_loss
 from minigen.streams import Noise, Stream
 from minigen.train import Average, Run, linear_decay

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import torch
-from games import adams, flat, game, points
 
+from games import adams, flat, game, points
 from minigen import distributed
 from minigen.streams import Batches
 from minigen.train import Run

@@ -1,0 +1,108 @@
+"""Pictures, the live view and the film player."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+
+import matplotlib as mpl
+import pytest
+import torch
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from minigen import show
+from minigen.train import Step
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def test_tiles_put_every_image_in_its_place() -> None:
+    images = torch.linspace(-1, 1, 5).view(5, 1, 1, 1).expand(5, 1, 2, 3)
+    canvas = show.tiles(images, columns=2)
+    assert canvas.shape == (3 * 3 + 1, 2 * 4 + 1)
+    for i, value in enumerate(torch.linspace(-1, 1, 5)):
+        top, left = (i // 2) * 3 + 1, (i % 2) * 4 + 1
+        assert (canvas[top : top + 2, left : left + 3] == value.item()).all()
+    colour = show.tiles(torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1), columns=1)
+    assert colour[1, 1].tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_field_draws_the_function_the_right_way_up() -> None:
+    _, axes = plt.subplots()
+    shown = show.field(axes, lambda p: torch.sigmoid(4 * p[:, 1] + p[:, 0]), (-2, 2, -1, 3), resolution=5)
+    values = shown.get_array()
+    assert values[0, 0] == pytest.approx(torch.sigmoid(torch.tensor(-6.0)).item())  # lower left: (-2, -1)
+    assert values[-1, 0] == pytest.approx(torch.sigmoid(torch.tensor(10.0)).item())  # upper left: (-2, 3)
+    assert list(shown.get_extent()) == [-2, 2, -1, 3]
+
+
+def test_figures_of_images_and_curves_are_drawn() -> None:
+    show.image_grid(torch.zeros(7, 3, 8, 8))
+    show.film_strip([torch.zeros(4, 1, 8, 8)] * 3, ["a", "b", "c"])
+    _, axes = plt.subplots()
+    show.vectors(axes, lambda p: -p, (-1, 1, -1, 1))
+    show.scatter(axes, torch.zeros(3, 2), "data")
+    show.curves(axes, {"generator/loss": [(1, 2.0), (2, 1.0)]}, ["generator/loss"])
+    with pytest.raises(ValueError, match=r"images must be \(B, 1 or 3, H, W\)"):
+        show.image_grid(torch.zeros(7, 8, 8))
+    with pytest.raises(ValueError, match="each frame needs a label"):
+        show.film_strip([torch.zeros(4, 1, 8, 8)], [])
+
+
+def test_png_bytes_are_the_same_every_time() -> None:
+    first, second = (show.png(show.image_grid(torch.zeros(4, 1, 8, 8))) for _ in range(2))
+    assert first == second
+    assert not plt.get_fignums()
+
+
+def test_the_player_holds_every_frame_is_deterministic_and_labelled() -> None:
+    frames = [show.png(show.image_grid(torch.full((4, 1, 8, 8), v))) for v in (-1.0, 0.0, 1.0)]
+    page = show.player(frames, ["a", "<b>", "c"], alt='dots "turn" white').data
+    assert page == show.player(frames, ["a", "<b>", "c"], alt='dots "turn" white').data
+    assert all(base64.b64encode(f).decode() in page for f in frames)
+    assert 'alt="dots &quot;turn&quot; white"' in page
+    assert "<b>" not in page
+    assert 'aria-label="Play"' in page
+    assert not re.search(r'(src|href)="http', page)
+    for bad in ({"alt": ""}, {"alt": "x", "labels": ["a"]}):
+        with pytest.raises(ValueError, match=r"alt=|each with a label"):
+            show.player(frames, bad.get("labels", ["a", "b", "c"]), alt=bad["alt"])
+
+
+def test_the_live_view_is_silent_here_and_keeps_the_history(capsys) -> None:
+    drawn = []
+    view = show.LiveView(lambda: drawn.append(1), total=10)
+    for n in (1, 2):
+        view.update(Step(n, {"generator/loss": torch.tensor(float(n))}))
+    assert view.history == {"generator/loss": [(1, 1.0), (2, 2.0)]}
+    assert not drawn
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_live_view_draws_where_somebody_watches(monkeypatch) -> None:
+    monkeypatch.setattr(show, "_watched", lambda: True)
+    view = show.LiveView(lambda: show.image_grid(torch.zeros(4, 1, 8, 8)), total=2, seconds=0)
+    view.update(Step(2, {"generator/loss": torch.tensor(1.5)}))
+    bar, text, picture = view._widgets
+    assert bar.value == 2
+    assert "1.5" in text.value
+    assert bytes(picture.value).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "module", ["train", "distributed", "data", "metrics", "show", "book", "worlds", "objectives.minimax"]
+)
+def test_importing_the_library_is_light(module: str) -> None:
+    heavy = ["matplotlib", "ipywidgets", "sphinx", "sklearn", "pooch", "IPython"]
+    code = f"import minigen.{module}, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
