@@ -54,7 +54,7 @@ def run(notebook: NotebookNode, *, cwd: Path, timeout: int) -> NotebookNode:
     """Execute in a fresh kernel of this Python, on one thread, on the data that come with the library."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MINIGEN_")}
     path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONPATH": path}
+    environment |= {"OMP_NUM_THREADS": "1", "MINIGEN_LIVE": "0", "PYTHONHASHSEED": "0", "PYTHONPATH": path}
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     client = NotebookClient(
         notebook,

@@ -42,7 +42,7 @@ def test_band(capsys, tmp_path, monkeypatch) -> None:
     out = capsys.readouterr().out
     assert out == "✓ modes: at least 8\n✓ (2.9) gap: between 0.1 and 1\n"
     for number in (0.05, 1.5, float("nan")):
-        with pytest.raises(CheckError, match="is not between 0.1 and 1"):
+        with pytest.raises(CheckError, match=r"is not between 0\.1 and 1"):
             band("gap", number, low=0.1, high=1)
     with pytest.raises(ValueError, match="low="):
         band("gap", 1.0)
