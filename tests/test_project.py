@@ -1,0 +1,110 @@
+"""The project's own promises: one set of requirements, files of readable size, no addresses that drift."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def requirements() -> dict[str, str]:
+    listed = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    return dict(re.fullmatch(r"([A-Za-z0-9_.-]+)(.*)", r).groups() for r in listed)
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_environment_yml_lists_the_same_set() -> None:
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    entries = re.findall(r"^\s+- ([A-Za-z0-9_.-]+)((?:[<>=!~].*)?)$", text, flags=re.MULTILINE)
+    given = {name: spec for name, spec in entries if name not in ("pip", "conda-forge")}
+    assert given.pop("python") == PROJECT["requires-python"]
+    expected = {CONDA_NAMES.get(name, name): spec for name, spec in requirements().items()}
+    assert given == expected
+    assert re.search(r"- pip:\n(?:\s+- .*\n)*\s+- -e \.\n", text)
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-oldest.txt"])
+def test_every_requirement_is_pinned_within_its_range(name: str) -> None:
+    def version(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in re.findall(r"\d+", text))
+
+    pinned = pins(name)
+    for requirement, spec in requirements().items():
+        assert requirement in pinned, f"{requirement} is not in {name}"
+        assert spec.startswith(">=")
+        assert version(pinned[requirement]) >= version(spec)
+
+
+def test_the_oldest_torch_is_the_one_that_is_promised() -> None:
+    assert requirements()["torch"] == ">=2.4"
+    assert pins("constraints-oldest.txt")["torch"].startswith("2.4.")
+
+
+@pytest.mark.parametrize("folder", ["minigen", "tests", "book", "benchmarks"])
+def test_no_file_has_more_than_400_lines(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        if "_build" not in path.parts:
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+
+
+def test_chapters_name_the_repository_that_the_project_names() -> None:
+    repository = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
+    for path in (ROOT / "chapters").glob("[0-9]*.md"):
+        text = path.read_text(encoding="utf-8")
+        assert f"colab.research.google.com/github/{repository}/blob/main/chapters/{path.stem}.ipynb" in text
+        assert f"git+https://github.com/{repository}@" in text
+        assert not re.search(r"pip install(?!.*--no-deps)", text), "a chapter must not touch the installed torch"
+
+
+def test_only_minigen_layers_below_are_imported() -> None:
+    """Arrows only downward: ground knows no objective, objectives know no loop, the loop knows no objective."""
+    above = {
+        "ground": (
+            r"minigen\.(objectives|samplers|train|distributed|show|book|homework|cli)",
+            ["nets", "worlds", "data.py", "metrics.py", "streams.py", "guard.py"],
+        ),
+        "objectives": (r"minigen\.(train|distributed|show|book|homework|cli)", ["objectives", "samplers"]),
+        "loop": (
+            r"minigen\.(objectives|samplers|nets|worlds|data|metrics|show|book|homework)",
+            ["train.py", "distributed.py"],
+        ),
+    }
+    for name, (forbidden, places) in above.items():
+        for place in places:
+            path = ROOT / "minigen" / place
+            for file in [path] if path.suffix else path.rglob("*.py"):
+                lines = re.findall(
+                    rf"^\s*(?:from|import) {forbidden}.*$", file.read_text(encoding="utf-8"), flags=re.MULTILINE
+                )
+                assert not lines, f"{name}: {file.name} imports {lines}"
+
+
+@pytest.mark.parametrize(
+    ("python", "says"), [("no-such-python", "needs Python 3.11"), ("old-python", "needs Python 3.11")]
+)
+def test_make_names_a_missing_or_old_python_in_one_line(tmp_path, python: str, says: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make here")
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\ncase "$1" in --version) echo "Python 3.8.10";; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "book", f"PYTHON={old if python == 'old-python' else python}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode
+    assert len(done.stdout.strip().splitlines()) == 1
+    assert says in done.stdout
+    assert not (tmp_path / ".venv").exists()
