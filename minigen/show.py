@@ -150,9 +150,14 @@ def field(
 def vectors(
     axes: Axes, function: Callable[[Tensor], Tensor], extent: Extent, *, role: str = "exact", resolution: int = 17
 ) -> None:
-    """Arrows of a vector field, function((N, 2)) -> (N, 2), on a lattice; lengths are relative to the longest."""
+    """Arrows of a vector field, function((N, 2)) -> (N, 2), on a lattice.
+
+    A length r is drawn as r / (r + the median length), so that weak and strong arrows are both seen.
+    """
     points = lattice(extent, resolution).flatten(0, 1)  # (resolution**2, 2)
     arrows = function(points).detach().cpu()
+    length = arrows.norm(dim=1, keepdim=True)
+    arrows = arrows / (length + length.median())
     axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color=COLOURS[role], angles="xy", width=0.004)
     plane(axes, extent)
 
