@@ -5,9 +5,11 @@ Checks print statements that are the same on every machine, and raise with the a
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +54,11 @@ def setup(*, seed: int = 0, full: bool = False) -> Setup:
 def versions() -> str:
     """The versions that this run used, for a report of a problem."""
     return f"minigen {minigen.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def source(*functions: Callable[..., Any]) -> str:
+    """The code of functions without their docstrings, to print beside the equations that it implements."""
+    return "\n".join(inspect.getsource(f).replace(f'    """{f.__doc__}"""\n', "") for f in functions)
 
 
 def check(tag: str, value: Any, expected: Any, *, atol: float, what: str = "") -> None:

@@ -95,6 +95,12 @@ def _divergence(labels: Tensor, total: int) -> float:
     return float((share * share.log()).sum()) + math.log(total)
 
 
+def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """For each query (B, ...), the Euclidean distance to its nearest reference (N, ...), and that one's index, (B,)."""
+    distance, index = torch.cdist(queries.flatten(1), references.flatten(1)).min(dim=1)
+    return distance, index
+
+
 def bits_per_dim(nats: float, dims: int) -> float:
     """Nats an image to bits a dimension: nats / (dims log 2)."""
     return nats / (dims * math.log(2))

@@ -54,6 +54,19 @@ def image_grid(images: Tensor, *, columns: int | None = None, inches: float = 0.
     return figure
 
 
+def side_by_side(groups: dict[str, Tensor], *, columns: int = 8, inches: float = 3.6) -> Figure:
+    """Image grids beside each other, {title: images (B, C, H, W)}."""
+    from matplotlib import pyplot as plt
+
+    figure, row = plt.subplots(1, len(groups), figsize=(inches * len(groups), inches + 0.3), squeeze=False)
+    for axes, (title, images) in zip(row[0], groups.items(), strict=True):
+        axes.imshow(tiles(images, columns), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_title(title, fontsize=10)
+        axes.set_axis_off()
+    figure.tight_layout()
+    return figure
+
+
 def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float = 0.45) -> Figure:
     """One row for each frame, an image batch (B, C, H, W) of the same samples at successive moments; labels at left."""
     from matplotlib import pyplot as plt
@@ -104,6 +117,20 @@ def scatter(axes: Axes, points: Tensor, role: str, *, label: str | None = None, 
     axes.scatter(x[:, 0], x[:, 1], s=size, c=COLOURS[role], alpha=0.5, linewidths=0, label=label, rasterized=True)
 
 
+def clouds(panels: dict[str, dict[str, Tensor]], *, reach: float, size: float = 3.0) -> Figure:
+    """A row of scatter plots over [-reach, reach]^2: {title: {role: points (B, 2)}}, drawn in the order given."""
+    from matplotlib import pyplot as plt
+
+    figure, row = plt.subplots(
+        1, len(panels), figsize=(2.7 * len(panels), 2.8), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axes, (title, layers) in zip(row[0], panels.items(), strict=True):
+        for role, points in layers.items():
+            scatter(axes, points, role, size=size)
+        plane(axes, (-reach, reach, -reach, reach), title=title)
+    return figure
+
+
 def lattice(extent: Extent, resolution: int) -> Tensor:
     """The points of a square lattice over `extent`, (resolution, resolution, 2), rows from bottom to top."""
     x = torch.linspace(extent[0], extent[1], resolution)
@@ -118,6 +145,7 @@ def field(
     *,
     kind: str = "probability",
     resolution: int = 200,
+    title: str = "",
 ) -> Any:
     """Colour the plane by function((N, 2)) -> (N,). Returns the mappable, for a colour bar.
 
@@ -143,12 +171,18 @@ def field(
             axes.contour(
                 values, levels=[middle], origin="lower", extent=extent, colors=COLOURS["exact"], linewidths=0.8
             )
-    plane(axes, extent)
+    plane(axes, extent, title=title)
     return shown
 
 
 def vectors(
-    axes: Axes, function: Callable[[Tensor], Tensor], extent: Extent, *, role: str = "exact", resolution: int = 17
+    axes: Axes,
+    function: Callable[[Tensor], Tensor],
+    extent: Extent,
+    *,
+    role: str = "exact",
+    resolution: int = 17,
+    title: str = "",
 ) -> None:
     """Arrows of a vector field, function((N, 2)) -> (N, 2), on a lattice.
 
@@ -159,11 +193,15 @@ def vectors(
     length = arrows.norm(dim=1, keepdim=True)
     arrows = arrows / (length + length.median())
     axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color=COLOURS[role], angles="xy", width=0.004)
-    plane(axes, extent)
+    plane(axes, extent, title=title)
 
 
-def curves(axes: Axes, history: dict[str, list[tuple[int, float]]], names: Sequence[str]) -> None:
-    """Logs against the step number; the player's name before the slash chooses the colour."""
+def curves(
+    axes: Axes, history: dict[str, list[tuple[int, float]]], names: Sequence[str], *, levels: Sequence[float] = ()
+) -> None:
+    """Logs against the step number; the player's name before the slash chooses the colour. levels: dotted lines."""
+    for level in levels:
+        axes.axhline(level, color=COLOURS["exact"], linewidth=0.6, linestyle=":")
     for name in names:
         steps, values = zip(*history[name], strict=True)
         axes.plot(steps, values, label=name, color=COLOURS.get(name.split("/")[0]), linewidth=1)

@@ -94,6 +94,14 @@ def cosine_decay(steps: int) -> Callable[[int], float]:
     return lambda n: 0.5 * (1.0 + math.cos(math.pi * min(1.0, n / steps)))
 
 
+def adams(objective: nn.Module, rate: float, *, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, Optimizer]:
+    """One fused Adam for each player: for each module that the objective holds, by its name."""
+    return {
+        name: torch.optim.Adam(player.parameters(), rate, betas=betas, fused=True)
+        for name, player in objective.named_children()
+    }
+
+
 class Average:
     """Exponential moving average of a module's parameters, warmed up; buffers are copied.
 

@@ -330,7 +330,7 @@ def test_executor_stores_the_same_bytes_twice(execute, tmp_path, monkeypatch):
     assert files[0] == files[1]
     first, second = load(tmp_path / "one.ipynb").cells[1:]
     assert first.outputs[0].text == "a\n<object object at 0x000000000000>\n"
-    assert second.outputs[0].text == "1 []\n"
+    assert second.outputs[0].text == "1 ['MINIGEN_LIVE']\n"
     assert second.metadata == {"tags": ["hide-input"]}
     assert not list(tmp_path.glob("*.tmp"))
 

@@ -108,3 +108,15 @@ def test_make_names_a_missing_or_old_python_in_one_line(tmp_path, python: str, s
     assert len(done.stdout.strip().splitlines()) == 1
     assert says in done.stdout
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_librarys_references_to_equations_exist() -> None:
+    chapters = {path.stem[:2]: path.read_text(encoding="utf-8") for path in (ROOT / "chapters").glob("[0-9]*.md")}
+    found = 0
+    for path in (ROOT / "minigen").rglob("*.py"):
+        for number, equation in re.findall(r"\((\d+)\.(\d+)\)", path.read_text(encoding="utf-8")):
+            text = chapters.get(f"{int(number):02d}")
+            if text is not None:
+                found += 1
+                assert f"\\tag{{{number}.{equation}}}" in text, f"{path.name} refers to ({number}.{equation})"
+    assert found > 5

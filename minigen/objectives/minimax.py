@@ -18,7 +18,7 @@ from minigen.streams import Noise
 
 
 def value(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """V(D, G) = E log D(x) + E log(1 - D(G(z))), in nats. Goodfellow et al. 2014, eq. 1; chapter 02, (2.1).
+    """V(D, G) = E log D(x) + E log(1 - D(G(z))), in nats. Goodfellow et al. 2014, eq. 1; chapter 02, (2.3).
 
     D maximises it, G minimises it. At most 0; -log 4 where D cannot tell.
     """
@@ -26,7 +26,7 @@ def value(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-V: the sum of two binary cross-entropies, real as 1 and fake as 0. Chapter 02, (2.7).
+    """-V: the sum of two binary cross-entropies, real as 1 and fake as 0. Chapter 02, (2.11).
 
     The two terms are summed, not averaged: half of it is what `binary_cross_entropy` gives on the joined batch.
     """
@@ -34,7 +34,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def saturating_loss(fake_logits: Tensor) -> Tensor:
-    """E log(1 - D(G(z))): G's part of V. Goodfellow et al. 2014, eq. 1; chapter 02, (2.8).
+    """E log(1 - D(G(z))): G's part of V. Goodfellow et al. 2014, eq. 1; chapter 02, before (2.12).
 
     Its derivative by a logit is -D / B: it vanishes where D knows a fake, which is where G starts.
     """
@@ -42,7 +42,7 @@ def saturating_loss(fake_logits: Tensor) -> Tensor:
 
 
 def non_saturating_loss(fake_logits: Tensor) -> Tensor:
-    """-E log D(G(z)). Goodfellow et al. 2014, section 3; chapter 02, (2.9).
+    """-E log D(G(z)). Goodfellow et al. 2014, section 3; chapter 02, before (2.13).
 
     Its derivative by a logit is -(1 - D) / B: largest where D knows a fake. The same fixed point, another game.
     """
@@ -70,17 +70,17 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def optimal_logit(log_p_data: Tensor, log_p_model: Tensor) -> Tensor:
-    """The logit of the best discriminator, log p_data(x) - log p_g(x). Chapter 02, (2.3)."""
+    """The logit of the best discriminator, log p_data(x) - log p_g(x). Chapter 02, (2.6)."""
     return log_p_data - log_p_model
 
 
 def optimal_discriminator(log_p_data: Tensor, log_p_model: Tensor) -> Tensor:
-    """D*(x) = p_data(x) / (p_data(x) + p_g(x)). Goodfellow et al. 2014, Proposition 1; chapter 02, (2.2)."""
+    """D*(x) = p_data(x) / (p_data(x) + p_g(x)). Goodfellow et al. 2014, Proposition 1; chapter 02, (2.5)."""
     return torch.sigmoid(optimal_logit(log_p_data, log_p_model))
 
 
 def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
-    """1/2 E |grad_x l(x)|^2 over real samples; multiply by gamma. Mescheder et al. 2018, eq. 9; chapter 02, (2.16).
+    """R1 = 1/2 E |grad_x l(x)|^2 over real samples; gamma multiplies it. Mescheder et al. 2018, eq. 9; before (2.22).
 
     real_logits: (B,), computed from `real`, (B, ...), which must require a gradient. The squared gradient is summed
     over a sample's dimensions. Of the logit, not of the probability.
@@ -145,3 +145,50 @@ class Minimax(nn.Module):
         z = torch.randn(n, self.latent, generator=generator, device=generator.device)
         samples: Tensor = network(z)
         return samples
+
+
+class DiracGAN:
+    """The smallest game: data at 0, all samples at theta, logit psi * x. Mescheder et al. 2018, Definition 2.1.
+
+    States are (..., 2): theta, the generator's only parameter, and psi, the discriminator's. There is one equilibrium,
+    at 0. Chapter 02, (2.17) to (2.26).
+
+    loss: "saturating" or "non-saturating", the generator's. gamma: weight of the R1 penalty, here gamma/2 psi^2.
+    """
+
+    def __init__(self, *, loss: str = "saturating", gamma: float = 0.0) -> None:
+        self.discriminator_loss, self.generator_loss = LOSSES[loss]
+        self.gamma = gamma
+
+    def velocity(self, state: Tensor) -> Tensor:
+        """Minus the gradient of each player's own loss by its own parameter, by autograd, (..., 2)."""
+        theta, psi = (part.detach().reshape(-1).requires_grad_() for part in state.unbind(-1))
+        games, fake = len(theta), psi * theta  # a mean over the games, times their number, keeps them apart
+        d_loss = games * self.discriminator_loss(torch.zeros_like(fake), fake) + 0.5 * self.gamma * psi.square().sum()
+        g_loss = games * self.generator_loss(fake)
+        (d_psi,) = torch.autograd.grad(d_loss, psi, retain_graph=True)
+        (d_theta,) = torch.autograd.grad(g_loss, theta)
+        return -torch.stack([d_theta, d_psi], dim=-1).reshape(state.shape)
+
+    def eigenvalues(self, rule: str, step_size: float) -> Tensor:
+        """The two complex eigenvalues at the equilibrium of one round of `rule`, "simultaneous" or "alternating"."""
+        round_of = getattr(self, rule)
+        values: Tensor = torch.linalg.eigvals(jacobian_at_equilibrium(lambda state: round_of(state, step_size)))
+        return values
+
+    def simultaneous(self, state: Tensor, step_size: float) -> Tensor:
+        """Both players step at once."""
+        return state + step_size * self.velocity(state)
+
+    def alternating(self, state: Tensor, step_size: float) -> Tensor:
+        """The discriminator steps, then the generator, who sees it moved: the rule of Algorithm 1 and of the loop."""
+        for mover in (1, 0):
+            only = torch.eye(2, dtype=state.dtype)[mover]
+            state = state + step_size * only * self.velocity(state)
+        return state
+
+
+def jacobian_at_equilibrium(function: Callable[[Tensor], Tensor]) -> Tensor:
+    """The 2x2 Jacobian at 0 of a map of Dirac-GAN states, by central differences in float64 (error about 1e-10)."""
+    step = 1e-5 * torch.eye(2, dtype=torch.float64)
+    return ((function(step) - function(-step)) / 2e-5).T
