@@ -64,8 +64,8 @@ def source(*functions: Callable[..., Any]) -> str:
 def check(tag: str, value: Any, expected: Any, *, atol: float, what: str = "") -> None:
     """Verify equation `tag`: `value` equals `expected`, each a number or a tensor of one shape, within `atol`.
 
-    Prints `✓ (2.5) what: within 1e-05`. Raises CheckError with the numbers where they differ by more, where either is
-    not finite, and where the shapes differ (nothing is broadcast: that hides a missing mean).
+    Prints `✓ (2.5) what: within 1e-05`, or `exactly` for atol = 0. Raises CheckError with the numbers where they differ
+    by more, where either is not finite, and where the shapes differ (nothing is broadcast: that hides a missing mean).
     """
     a, b = _tensor(value), _tensor(expected)
     if a.shape != b.shape:
@@ -79,7 +79,7 @@ def check(tag: str, value: Any, expected: Any, *, atol: float, what: str = "") -
             else "nothing to compare"
         )
         raise CheckError(f"({tag}) {what}: {pair}; they differ by {gap:.3g}, more than {atol:g}")
-    print(f"✓ ({tag}) {what + ': ' if what else ''}within {atol:g}")
+    print(f"✓ ({tag}) {what + ': ' if what else ''}{f'within {atol:g}' if atol else 'exactly'}")
 
 
 def band(what: str, value: Any, *, low: float | None = None, high: float | None = None, tag: str = "") -> None:

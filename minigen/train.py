@@ -20,7 +20,6 @@ This module imports nothing else of minigen.
 from __future__ import annotations
 
 import copy
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,11 +86,6 @@ def best_device() -> torch.device:
 def linear_decay(steps: int, *, hold: float = 0.0) -> Callable[[int], float]:
     """A schedule for `Run`: factor 1 for the first `hold` share of `steps`, then linear to 0 at step `steps`."""
     return lambda n: max(0.0, min(1.0, (steps - n) / (steps * (1.0 - hold))))
-
-
-def cosine_decay(steps: int) -> Callable[[int], float]:
-    """A schedule for `Run`: half a cosine wave from 1 to 0 at step `steps` (Loshchilov and Hutter 2017, eq. 5)."""
-    return lambda n: 0.5 * (1.0 + math.cos(math.pi * min(1.0, n / steps)))
 
 
 def adams(objective: nn.Module, rate: float, *, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, Optimizer]:

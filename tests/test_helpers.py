@@ -14,7 +14,8 @@ from minigen.book import CheckError, band, check, refute
 def test_check_prints_the_statement_and_not_the_numbers(capsys) -> None:
     check("2.5", torch.tensor([1.0, 2.0]), [1.0, 2.0 + 1e-7], atol=1e-6, what="logits")
     check("2.6", 1, 1, atol=0.001)
-    assert capsys.readouterr().out == "✓ (2.5) logits: within 1e-06\n✓ (2.6) within 0.001\n"
+    check("2.7", [True, False], [1, 0], atol=0, what="limits")
+    assert capsys.readouterr().out == "✓ (2.5) logits: within 1e-06\n✓ (2.6) within 0.001\n✓ (2.7) limits: exactly\n"
 
 
 @pytest.mark.parametrize(
