@@ -81,15 +81,17 @@ def main() -> int:
         subprocess.run([sys.executable, __file__, "--train", str(whole)], check=True)
         length = time.perf_counter() - start
         kills, resumed = 0, 0
-        while not (broken / "done").exists():
+        while kills < arguments.kills or not (broken / "done").exists():
+            if (broken / "done").exists():  # finished before the last kill: begin again
+                for file in broken.iterdir():
+                    file.unlink()
             child = subprocess.Popen(
                 [sys.executable, __file__, "--train", str(broken)], stdout=subprocess.PIPE, text=True
             )
+            # The wait covers start-up, training and saving alike; after the last kill the run may finish.
+            wait = moments.uniform(0.3, 0.9) * length if kills < arguments.kills else None
             try:
-                # The wait covers start-up, saving and training; later kills wait longer, so that the run moves on.
-                output, _ = child.communicate(
-                    timeout=moments.uniform(0.3, 0.5) * length if kills < arguments.kills else None
-                )
+                output, _ = child.communicate(timeout=wait)
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
                 output, _ = child.communicate()
@@ -98,9 +100,6 @@ def main() -> int:
                 if child.returncode:
                     print(f"a restart failed with exit code {child.returncode} after {kills} kills")
                     return 1
-                if kills < arguments.kills:  # finished too early: go on killing in a fresh run of the same seed
-                    for file in broken.iterdir():
-                        file.unlink()
             resumed += "resumed" in output
         equal = same(whole / "run.pt", broken / "run.pt")
         print(f"{kills} kills, {resumed} resumes, every checkpoint readable; final state bit-exact: {equal}")

@@ -16,8 +16,8 @@ from minigen.worlds import GaussianMixture
 
 torch.set_num_threads(1)
 ring = GaussianMixture.ring()
-run, batches = recipes.plane_gan(ring, steps=4500, seed=2, **recipes.RING)
-for _ in run(batches, 4500):
+run, batches = recipes.plane_gan(ring, steps=5000, seed=2, **recipes.RING)
+for _ in run(batches, 5000):
     pass
 digits_run, digits = recipes.digits_gan(data.to_float(data.digits("train").images), steps=3000, seed=2)
 for _ in digits_run(digits, 3000):

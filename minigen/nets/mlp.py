@@ -30,6 +30,7 @@ class MLPGenerator(nn.Module):
 
     bounded: end in tanh, for images in [-1, 1]; off for points in the plane.
     activation: of the hidden layers; tanh is smoother, which suits narrow modes in the plane.
+    scale: the latent is multiplied by it; 2 lets tanh layers turn more sharply.
     Source: Goodfellow et al. 2014, section 5 (rectifier and sigmoid activations in G; here tanh for the range [-1, 1],
     as Radford et al. 2016, section 3).
     """
@@ -42,15 +43,16 @@ class MLPGenerator(nn.Module):
         hidden: Sequence[int] = (256, 256),
         bounded: bool = True,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.latent, self.shape, self.bounded = latent, tuple(shape), bounded
+        self.latent, self.shape, self.bounded, self.scale = latent, tuple(shape), bounded, scale
         self.net = mlp([latent, *hidden, math.prod(shape)], activation=activation)
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"latent must be (B, {self.latent}); got {tuple(z.shape)}")
-        x: Tensor = self.net(z).unflatten(1, self.shape)  # (B, *shape)
+        x: Tensor = self.net(z * self.scale).unflatten(1, self.shape)  # (B, *shape)
         return torch.tanh(x) if self.bounded else x
 
 
