@@ -23,7 +23,7 @@ import torch
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.minimax import Minimax
 from minigen.streams import Batches
-from minigen.train import Run
+from minigen.train import Run, adams
 
 STEPS, EVERY = 1_500, 50
 
@@ -33,10 +33,7 @@ def train(folder: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     objective = Minimax(MLPGenerator(16, (1, 16, 16)), MLPDiscriminator((1, 16, 16)), r1=0.1)
-    optimizers = {
-        name: torch.optim.Adam(player.parameters(), 1e-3, fused=True) for name, player in objective.named_children()
-    }
-    run = Run(objective, optimizers, average={"generator": 0.99})
+    run = Run(objective, adams(objective, 1e-3), average={"generator": 0.99})
     checkpoint = folder / "run.pt"
     if checkpoint.exists():
         run.load(checkpoint)  # raises where the file is not readable

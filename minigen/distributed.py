@@ -63,10 +63,6 @@ class ProcessGroup:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        dist.barrier()
-
 
 def _buckets(tensors: list[Tensor]) -> list[list[Tensor]]:
     """Neighbours of one dtype together, up to BUCKET_BYTES."""

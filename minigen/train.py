@@ -14,7 +14,7 @@ lets that player, and only that player, take an optimiser step, then asks for th
         if step.n % 100 == 0:
             print(step.n, step.read())
 
-This module imports nothing else of minigen.
+Of minigen it imports its own parts alone: `guard`, and `streams` for the noise.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Average:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"average decay must be in [0, 1), such as 0.999; got {decay}")
         self.decay, self.updates = decay, 0
-        self.source, self.module = module, copy.deepcopy(module).eval().requires_grad_(False)
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self._to = [p.detach() for p in self.module.parameters()]
         self._from = [p.detach() for p in module.parameters()]
         self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
@@ -324,7 +324,7 @@ class Run:
         torch.set_rng_state(state["cpu_generator"])
         if state["device_generator"] is not None and self.device.type in ("cuda", "mps"):
             getattr(torch, self.device.type).set_rng_state(state["device_generator"])
-        self.n, self._position = state["n"], state["batches"]
+        self.n, self._position, self._batches = state["n"], state["batches"], None
         return self
 
     def _state(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -122,3 +123,11 @@ def test_the_librarys_references_to_equations_exist() -> None:
                 found += 1
                 assert f"\\tag{{{number}.{equation}}}" in text, f"{path.name} refers to ({number}.{equation})"
     assert found > 5
+
+
+def test_what_the_readme_shows_of_the_grader_is_what_it_prints() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = (b for b in blocks if "grade(" in b)
+    expected = block.rsplit("# ", 1)[1]
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == expected

@@ -48,6 +48,19 @@ def test_save_and_load_resume_bit_exactly(tmp_path, data: str) -> None:
             assert all(torch.equal(state[k], mine["state"][key][k]) for k in state)
 
 
+def test_a_loaded_position_is_saved_again_before_the_next_step(tmp_path) -> None:
+    objective = game()
+    run = Run(objective, adams(objective))
+    batches = Batches(torch.randn(50, 2), batch_size=8)
+    list(run(batches, 2))
+    run.save(tmp_path / "early.pt")
+    list(run(batches, 3))
+    run.load(tmp_path / "early.pt").save(tmp_path / "again.pt")
+    saved = [torch.load(tmp_path / name, weights_only=True)["batches"] for name in ("early.pt", "again.pt")]
+    assert saved[0] == saved[1]
+    assert saved[0]["index"] == 2
+
+
 def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path, monkeypatch) -> None:
     objective = game()
     run = Run(objective, adams(objective))
