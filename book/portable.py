@@ -3,11 +3,14 @@
 A chapter reads the same in JupyterLab, in Colab, in a diff and in the book, so it is written in the Markdown that all
 four render. The book can do more, and this is where it does:
 
-- an equation with a ``\\tag`` becomes a link target, every later ``(2.5)`` in running text links to it, and under the
-  equation stands what its ``check`` cell found;
+- an equation with a ``\\tag`` becomes a link target, every ``(2.5)`` in running text links to it, and under the
+  equation stands what its ``check`` cells compared and how closely, or that it is a definition;
 - a quotation that opens with a bold word, ``> **Note.** ...``, becomes an admonition;
 - ``**Exercise 2.1 (title).**`` and what follows, up to the next heading, the next exercise or the end of its solution,
   becomes a box of its own;
+- ``**Figure 2.1.**`` and the rest of its paragraph, after the cell that draws it, becomes a caption; ``Figure 2.1`` and
+  ``Exercise 2.1`` in running text become links;
+- ``<details><summary>Solution</summary>`` is named after its exercise;
 - an image from another server, such as a badge, becomes its alternative text: no page loads anything from outside.
 
 Code cells and fenced blocks are never touched.
@@ -28,19 +31,29 @@ DOLLARS = re.compile(r"(\s*)\$\$\s*$")
 TAG = re.compile(r"\\tag\{(\d+\.\d+[a-z]?)\}")
 LEAD = re.compile(r"\*\*(.+?)[.:]?\*\*[.:]?\s*")
 EXERCISE = re.compile(r"\*\*(Exercise (\d+\.\d+)[^*]*?)\.?\*\*\s*")
+FIGURE = re.compile(r"\*\*Figure (\d+\.\d+)\.?\*\*")
+SOLUTION = re.compile(rf"{EXERCISE.pattern}|<details><summary>Solution</summary>")
 PASSED = re.compile(r"✓ \((\d+\.\d+[a-z]?)\)\s*(.*)")
 REMOTE_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 # Code, mathematics, links and HTML stand as they are; outside of them a known number in parentheses is a reference.
-REFERENCE = re.compile(r"(`+).*?\1|\$[^$]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>|\((?P<tag>\d+\.\d+[a-z]?)\)", re.DOTALL)
+REFERENCE = re.compile(
+    r"(`+).*?\1|\$[^$]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>"
+    r"|\((?P<tag>\d+\.\d+[a-z]?)\)|(?P<label>(?P<kind>Figure|Exercise) (?P<number>\d+\.\d+))",
+    re.DOTALL,
+)
 
 
-def upgrade(text: str, tags: Set[str], passed: Mapping[str, str]) -> str:
-    """Rewrite one Markdown cell; ``tags`` are the book's equations, ``passed`` maps a checked one to what was found."""
-    lines, out, prose = text.splitlines(), [], []
+def upgrade(text: str, tags: Set[str], passed: Mapping[str, list[str]]) -> str:
+    """Rewrite one Markdown cell. ``tags`` are the book's equations, figures and exercises; ``passed`` maps a checked
+    equation to what its checks found."""
+    lines, out, prose, paragraph = text.splitlines(), [], [], ""
 
     def flush() -> None:
-        out.extend(refer("\n".join(prose), tags).splitlines() if prose else [])
-        prose.clear()
+        nonlocal paragraph
+        if prose:
+            paragraph = "\n".join(prose)
+            out.extend(paragraph_or_caption(paragraph, tags))
+            prose.clear()
 
     while lines:
         if fence := FENCE.match(lines[0]):
@@ -48,7 +61,8 @@ def upgrade(text: str, tags: Set[str], passed: Mapping[str, str]) -> str:
             out += take(lines, lambda line, mark=fence[1]: line.strip().startswith(mark))
         elif dollars := DOLLARS.match(lines[0]):
             flush()
-            out += equation(take(lines, DOLLARS.match), dollars[1], passed)
+            out += equation(take(lines, DOLLARS.match), dollars[1], passed, after=paragraph)
+            paragraph = ""
         elif lines[0].startswith(">"):
             flush()
             quote = []
@@ -83,8 +97,14 @@ def take(lines: list[str], closes: Callable[[str], object]) -> list[str]:
     return block
 
 
-def equation(block: list[str], indent: str, passed: Mapping[str, str]) -> list[str]:
-    """A displayed equation; with a ``\\tag`` it becomes a link target, with the mark of its check under it."""
+def defines(equation: str, *, after: str) -> bool:
+    """Whether a displayed equation is a definition and claims nothing: it holds ``:=``, or the paragraph right before
+    it opens with ``**Definition``."""
+    return ":=" in equation or after.lstrip("> ").startswith("**Definition")
+
+
+def equation(block: list[str], indent: str, passed: Mapping[str, list[str]], *, after: str) -> list[str]:
+    """A displayed equation; with a ``\\tag`` it becomes a link target, with its mark under it."""
     tag = TAG.search("\n".join(block))
     if not tag:
         return block
@@ -92,13 +112,15 @@ def equation(block: list[str], indent: str, passed: Mapping[str, str]) -> list[s
     math = ["```{math}", ":nowrap:", "", r"\begin{equation}", *inner, r"\end{equation}", "```"]
     mark = []
     if tag[1] in passed:
-        found = passed[tag[1]].rpartition(": ")[2]  # "the value of V: within 1e-05"
-        text = escape(f"✓ checked, {found}" if found else "✓ checked")
-        mark = [f'<div class="checked"><a href="#check-{tag[1]}" title="{escape(passed[tag[1]])}">{text}</a></div>', ""]
+        found = escape("; ".join(filter(None, passed[tag[1]])))
+        text = f"✓ checked: {found}" if found else "✓ checked"
+        mark = [f'<div class="checked"><a href="#check-{tag[1]}">{text}</a></div>', ""]
+    elif defines("\n".join(inner), after=after):
+        mark = ['<div class="checked definition">definition</div>', ""]
     return ["", *(indent + line for line in (f"(eq-{tag[1]})=", *math, "", *mark)), ""]
 
 
-def quotation(quote: list[str], tags: Set[str], passed: Mapping[str, str]) -> list[str]:
+def quotation(quote: list[str], tags: Set[str], passed: Mapping[str, list[str]]) -> list[str]:
     """A quotation, as an admonition if it opens with a bold word."""
     if not (lead := LEAD.match(quote[0])):
         return [f"> {line}".rstrip() for line in upgrade("\n".join(quote), tags, passed).splitlines()]
@@ -111,12 +133,23 @@ def box(title: str, kind: str, body: str, *, colons: int) -> list[str]:
     return ["", f"{fence}{{admonition}} {title}", f":class: {kind}", "", *body.strip().splitlines(), fence, ""]
 
 
+def paragraph_or_caption(text: str, tags: Set[str]) -> list[str]:
+    """Running text; where it opens with a figure's number, the caption of the picture above it."""
+    if not (figure := FIGURE.match(text)):
+        return refer(text, tags).splitlines()
+    body = text[: figure.end()] + refer(text[figure.end() :], tags)
+    return ["", f"(figure-{figure[1]})=", ":::{container} figure-caption", *body.splitlines(), ":::", ""]
+
+
 def refer(text: str, tags: Set[str]) -> str:
-    """Link the equation numbers of running text, and drop images that another server would have to send."""
+    """Link the numbers of running text, and drop images that another server would have to send."""
 
     def link(match: re.Match[str]) -> str:
-        tag = match["tag"]
-        return f"[({tag})](#eq-{tag})" if tag in tags else match[0]
+        if match["tag"] in tags:
+            return f"[({match['tag']})](#eq-{match['tag']})"
+        if match["label"] in tags:
+            return f"[{match['label']}](#{match['kind'].lower()}-{match['number']})"
+        return match[0]
 
     return REFERENCE.sub(link, REMOTE_IMAGE.sub(r"\1", text))
 
@@ -126,33 +159,63 @@ def joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
+def markdown_in(notebook: str) -> str:
+    """The text of a notebook file, without its code cells."""
+    cells = json.loads(notebook)["cells"]
+    return "\n\n".join(joined(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def tags_in(notebook: str) -> list[str]:
     """The tags of a notebook's equations, in order."""
-    cells = json.loads(notebook)["cells"]
-    return [tag for cell in cells if cell["cell_type"] == "markdown" for tag in TAG.findall(joined(cell["source"]))]
+    return TAG.findall(markdown_in(notebook))
+
+
+def labels_in(notebook: str) -> list[str]:
+    """The figures and exercises of a notebook: "Figure 2.1", "Exercise 2.1"."""
+    text = markdown_in(notebook)
+    figures = re.findall(rf"^{FIGURE.pattern}", text, flags=re.MULTILINE)
+    exercises = re.findall(rf"^{EXERCISE.pattern}", text, flags=re.MULTILINE)
+    return [f"Figure {number}" for number in figures] + [f"Exercise {number}" for _, number in exercises]
+
+
+def name_solutions(text: str, exercise: str) -> tuple[str, str]:
+    """Say of each solution which exercise it solves; returns the number of the last exercise met as well."""
+
+    def name(match: re.Match[str]) -> str:
+        nonlocal exercise
+        if match[2]:
+            exercise = match[2]
+            return match[0]
+        return f'<details class="solution"><summary>Solution of exercise {exercise}</summary>'
+
+    return SOLUTION.sub(name, text), exercise
 
 
 def upgrade_notebook(source: str, tags: Set[str]) -> str:
     """Rewrite the Markdown cells of a notebook file; a passed check becomes a link target before its code cell."""
     notebook = json.loads(source)
-    passed: dict[str, str] = {}
+    passed: dict[str, list[str]] = {}
     cells = []
     for cell in notebook["cells"]:
         stdout = "".join(joined(out.get("text", "")) for out in cell.get("outputs", []))
-        new = {tag: how for tag, how in PASSED.findall(stdout) if tag not in passed}
-        passed |= new
+        new = []
+        for tag, found in PASSED.findall(stdout):
+            what, _, closely = found.rpartition(": ")
+            new += [tag] if tag not in passed else []
+            passed.setdefault(tag, []).append(f"{what}, {closely}" if what else closely)
         if new:
             anchors = "".join(f'<a id="check-{tag}"></a>' for tag in new)
             cells.append({"cell_type": "markdown", "id": f"checks-{len(cells)}", "metadata": {}, "source": anchors})
         cells.append(cell)
+    exercise = ""
     for cell in cells:
         if cell["cell_type"] == "markdown":
-            cell["source"] = upgrade(joined(cell["source"]), tags, passed)
+            text, exercise = name_solutions(joined(cell["source"]), exercise)
+            cell["source"] = upgrade(text, tags, passed)
     return json.dumps({**notebook, "cells": cells})
 
 
 def known_tags(chapters: Path) -> dict[str, str]:
-    """Every equation of the book, and the name of the chapter that derives it."""
-    return {
-        tag: path.stem for path in sorted(chapters.glob("*.ipynb")) for tag in tags_in(path.read_text(encoding="utf-8"))
-    }
+    """Every equation, figure and exercise of the book, and the name of the chapter that holds it."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(chapters.glob("*.ipynb"))}
+    return {label: stem for stem, text in texts.items() for label in tags_in(text) + labels_in(text)}

@@ -1,17 +1,16 @@
 """Every chapter's source and its executed notebook agree, and both keep the promises that the book makes."""
 
 import ast
-import base64
-import importlib.util
-import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from PIL import Image
+
+import portable
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "chapters").glob("[0-9]*.md"))
@@ -63,10 +62,7 @@ def checks(notebook: NotebookNode) -> list[tuple[int, str]]:
 
 
 def equations(notebook: NotebookNode) -> list[tuple[int, str, bool]]:
-    """(cell number, tag, whether it is a definition) of every numbered equation.
-
-    A definition contains `:=`, or the paragraph before it opens with **Definition.**
-    """
+    """(cell number, tag, whether it is a definition) of every numbered equation."""
     found = []
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type != "markdown":
@@ -75,8 +71,8 @@ def equations(notebook: NotebookNode) -> list[tuple[int, str, bool]]:
         parts = re.split(r"^ *\$\$ *$", text, flags=re.MULTILINE)
         for before, equation in zip(parts[0::2], parts[1::2], strict=False):
             paragraphs = [part.strip() for part in re.split(r"\n\s*\n", before) if part.strip()]
-            introduced = bool(paragraphs) and paragraphs[-1].startswith("**Definition")
-            found += [(number, tag, introduced or ":=" in equation) for tag in TAG.findall(equation)]
+            definition = portable.defines(equation, after=paragraphs[-1] if paragraphs else "")
+            found += [(number, tag, definition) for tag in TAG.findall(equation)]
     return found
 
 
@@ -94,6 +90,27 @@ def misnumbered(notebook: NotebookNode, chapter: int) -> list[str]:
     tags = [tag for _, tag, _ in equations(notebook)]
     expected = [f"{chapter}.{number}" for number in range(1, len(tags) + 1)]
     return [f"({tag}) stands where ({right}) should" for tag, right in zip(tags, expected, strict=True) if tag != right]
+
+
+def pictures(cell: NotebookNode) -> bool:
+    data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return any("image/png" in kinds or "minigen-player" in "".join(kinds.get("text/html", "")) for kinds in data)
+
+
+def uncaptioned(notebook: NotebookNode, chapter: int) -> list[str]:
+    """Every picture is followed by a paragraph that opens with its number, and every number by a picture."""
+    wrong, expected = [], 0
+    edge = NotebookNode(source="")
+    for number, (cell, after) in enumerate(pairwise([edge, *notebook.cells, edge]), start=-1):
+        captions = portable.FIGURE.findall(after.source) if after.get("cell_type") == "markdown" else []
+        opens = portable.FIGURE.match(after.source) if captions else None
+        if pictures(cell):
+            expected += 1
+            if not opens or captions != [f"{chapter}.{expected}"]:
+                wrong.append(f"cell {number}: after the picture should stand **Figure {chapter}.{expected}.**")
+        elif captions:
+            wrong.append(f"cell {number + 1}: **Figure {captions[0]}.** follows no picture")
+    return wrong
 
 
 def unportable(notebook: NotebookNode) -> list[str]:
@@ -177,6 +194,11 @@ def test_outputs_are_stored_and_clean(source):
 @chapters
 def test_figures_have_alt_text(source):
     assert without_alt(stored(source)) == []
+
+
+@chapters
+def test_figures_have_numbers_and_captions(source):
+    assert uncaptioned(stored(source), int(source.stem.split("_")[0])) == []
 
 
 @chapters
@@ -292,88 +314,15 @@ def test_rule_finds_unclean_outputs():
         assert unclean(notebook(nbformat.v4.new_code_cell("1", execution_count=1, outputs=[output])))
 
 
-# The executor.
-
-
-@pytest.fixture(scope="module")
-def execute():
-    spec = importlib.util.spec_from_file_location("execute", ROOT / "book" / "execute.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SOURCE = """# T
-
-```{code-cell}
-print("a"); print(object())
-```
-
-```{code-cell}
-:tags: [hide-input]
-from IPython.display import Image, display
-import os, sys
-sys.stdout.flush()
-print(os.environ["OMP_NUM_THREADS"], sorted(k for k in os.environ if k.startswith("MINIGEN_")))
-```
-"""
-
-
-def test_executor_stores_the_same_bytes_twice(execute, tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIGEN_FULL", "1")
-    (tmp_path / "01_a.md").write_text(SOURCE)
-    files = []
-    for name in ("one.ipynb", "two.ipynb"):
-        done = execute.normalise(execute.run(execute.from_source(tmp_path / "01_a.md"), cwd=tmp_path, timeout=60))
-        execute.write(done, tmp_path / name)
-        files.append((tmp_path / name).read_bytes())
-    assert files[0] == files[1]
-    first, second = load(tmp_path / "one.ipynb").cells[1:]
-    assert first.outputs[0].text == "a\n<object object at 0x000000000000>\n"
-    assert second.outputs[0].text == "1 ['MINIGEN_LIVE']\n"
-    assert second.metadata == {"tags": ["hide-input"]}
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_executor_keeps_the_ids_of_other_cells(execute, tmp_path):
-    path = tmp_path / "01_a.md"
-    path.write_text(SOURCE)
-    before = [cell.id for cell in execute.from_source(path).cells]
-    path.write_text(SOURCE.replace('print("a")', 'print("b")'))
-    after = [cell.id for cell in execute.from_source(path).cells]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
-
-
-def test_executor_drops_widgets_and_names_pictures(execute):
-    widget = "application/vnd.jupyter.widget-view+json"
-    cell = figure(None, mystnb={"image": {"alt": "A picture."}}, execution={"iopub.status.busy": "now"})
-    cell.outputs[0].data["image/png"] = png()
-    cell.outputs += [
-        nbformat.v4.new_output("display_data", {widget: {}, "text/plain": "Box()"}),
-        nbformat.v4.new_output("display_data", {widget: {}, "text/html": "<p>a</p>", "text/plain": "Box()"}),
-        nbformat.v4.new_output("stream", name="stdout", text="a"),
-        nbformat.v4.new_output("stream", name="stdout", text="b"),
-    ]
-    done = notebook(cell)
-    done.metadata["widgets"] = {"state": {}}
-    picture, html, stream = execute.normalise(done).cells[0].outputs
-    assert picture.metadata == {"image/png": {"alt": "A picture."}}
-    assert (set(html.data), stream.text) == ({"text/html", "text/plain"}, "ab")
-    assert "widgets" not in done.metadata
-    assert "execution" not in done.cells[0].metadata
-
-
-def png() -> str:
-    buffer = io.BytesIO()
-    Image.radial_gradient("L").convert("RGB").save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def test_executor_reports_differences(execute):
-    old, new = notebook(figure(None)), notebook(figure(None))
-    assert execute.differences(old, new) == []
-    new.cells[0].outputs[0].data["image/png"] = "another machine's fonts"
-    assert execute.differences(old, new) == []
-    new.cells[0].outputs.append(nbformat.v4.new_output("stream", name="stdout", text="3.2"))
-    assert execute.differences(old, new)
-    assert execute.differences(old, notebook())
+def test_rule_finds_figures_without_captions():
+    (picture, again), (text, twice) = (
+        (figure(None), figure(None)),
+        markdown(*["**Figure 2.1.** What is seen.\n\nText."] * 2),
+    )
+    assert uncaptioned(notebook(picture, text), 2) == []
+    assert uncaptioned(notebook(picture), 2)
+    assert uncaptioned(notebook(picture, *markdown("Text.")), 2)
+    assert uncaptioned(notebook(picture, *markdown("Text.\n\n**Figure 2.1.** Too late.")), 2)
+    assert uncaptioned(notebook(picture, text, again, twice), 2), "a number twice"
+    assert uncaptioned(notebook(text), 2), "no picture"
+    assert uncaptioned(notebook(picture, text), 3)
