@@ -1,4 +1,7 @@
-"""How good samples are: against worlds with known truth."""
+"""How good a model is: its likelihood, its samples against worlds with known truth, and its samples against others.
+
+Features are (N, D), one row an image: `images.flatten(1)` for pixels, or what a network makes of them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minigen.divergences import gaussian_w2_squared
 from minigen.worlds import GaussianMixture, Shapes
+from minigen.worlds.precision import exact
 
 # The share of exact samples of a round Gaussian in the plane that lies within 3 standard deviations of its mean.
 HIGH_QUALITY_CEILING = 1.0 - math.exp(-4.5)
@@ -101,9 +106,31 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     return distance, index
 
 
-def bits_per_dim(nats: float, dims: int) -> float:
-    """Nats an image to bits a dimension: nats / (dims log 2)."""
-    return nats / (dims * math.log(2))
+class Estimate(NamedTuple):
+    """A mean over images, and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+def nll(log_prob: Tensor) -> Estimate:
+    """Negative log-likelihood, nats/image, from the log-densities (N,) that a model gives to N held-out images."""
+    if log_prob.ndim != 1 or len(log_prob) < 2:
+        raise ValueError(f"log_prob must be (N,), one number an image, N at least 2; got {tuple(log_prob.shape)}")
+    if not torch.isfinite(log_prob).all():
+        bad = int((~torch.isfinite(log_prob)).sum())
+        raise ValueError(f"{bad} of {len(log_prob)} log-densities are not finite; the model excludes these images")
+    x = -log_prob.detach().double()
+    return Estimate(x.mean().item(), (x.std() / math.sqrt(len(x))).item())
+
+
+def bits_per_dim(nats: float, dims: int, *, levels: int | None = None) -> float:
+    """Nats an image to bits a dimension: nats / (dims log 2).
+
+    levels: for a density on [-1, 1] of images with this many levels: adds log2(levels / 2), since the map from levels
+    to [-1, 1] shrinks each dimension by 2 / levels. The result is then in bits/dim of the levels, as papers give it.
+    """
+    return nats / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
 
 
 def relative_gap(nll: float, floor: float, independent: float) -> float:
@@ -111,3 +138,74 @@ def relative_gap(nll: float, floor: float, independent: float) -> float:
     if not independent > floor:
         raise ValueError(f"the independent-pixel NLL must be above the floor; got {independent} and {floor}")
     return (nll - floor) / (independent - floor)
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Squared Wasserstein-2 distance of two Gaussians with the means and covariances of features x (N, D) and y (M, D).
+
+    Heusel et al. 2017 (arXiv:1706.08500), eq. 6. It sees two moments and nothing else. Finite samples bias it upwards,
+    about in proportion to 1/N, so that two numbers at different N do not compare (Chong and Forsyth 2020,
+    arXiv:1911.07023). With N <= D the covariance is singular and the distance still defined.
+    """
+    x, y = _features(x, y)
+    return gaussian_w2_squared(x.mean(0), torch.cov(x.T).view(x.shape[1], -1),
+                               y.mean(0), torch.cov(y.T).view(x.shape[1], -1)).item()  # fmt: skip
+
+
+def kernel_distance(x: Tensor, y: Tensor, *, degree: int = 3) -> float:
+    """Squared maximum mean discrepancy of features x (N, D) and y (M, D), unbiased: its mean over samples is the truth.
+
+    Gretton et al. 2012, lemma 6, with the kernel (x'y / D + 1)^degree of Binkowski et al. 2018 (arXiv:1801.01401,
+    section 3). Near zero it can be negative. With degree 3 it sees three moments and nothing else.
+    """
+    x, y = _features(x, y)
+    n, m = len(x), len(y)
+
+    def total(a: Tensor, b: Tensor) -> Tensor:  # sums of the kernel over all pairs, a block of rows at a time
+        return torch.stack([(rows @ b.T / x.shape[1] + 1).pow(degree).sum() for rows in torch.split(a, 1024)]).sum()
+
+    def own(a: Tensor) -> Tensor:  # the kernel of each sample with itself, which the unbiased estimate leaves out
+        return (a.square().sum(1) / x.shape[1] + 1).pow(degree).sum()
+
+    within = (total(x, x) - own(x)) / (n * (n - 1)) + (total(y, y) - own(y)) / (m * (m - 1))
+    return (within - 2 * total(x, y) / (n * m)).item()
+
+
+class PrecisionRecall(NamedTuple):
+    """Both are shares, 0 to 1."""
+
+    precision: float
+    recall: float
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionRecall:
+    """Precision: the share of fakes within the real ones' reach; recall: the share of real ones within the fakes'.
+
+    real (N, D), fake (M, D): features. A set reaches what lies in the ball around one of its points that touches the
+    k-th nearest other point of the set: Kynkaanniemi et al. 2019 (arXiv:1904.06991), eq. 1 and 2, with their k = 3.
+    Compare at equal sizes only. One outlier has a large ball that admits what lies between it and the others (Naeem et
+    al. 2020, arXiv:2002.09797), and copies of the training images score as exact samples do.
+    """
+    real, fake = _features(real, fake)
+    if not 1 <= k < min(len(real), len(fake)):
+        raise ValueError(f"k must be at least 1 and below both sizes, {len(real)} and {len(fake)}; got {k}")
+    return PrecisionRecall(_within(fake, real, k), _within(real, fake, k))
+
+
+def _within(queries: Tensor, references: Tensor, k: int) -> float:
+    """The share of queries in the ball of some reference."""
+    radius = torch.cat(
+        [torch.cdist(rows, references).kthvalue(k + 1, dim=1).values for rows in torch.split(references, 1024)]
+    )
+    inside = [(torch.cdist(rows, references) <= radius).any(dim=1) for rows in torch.split(queries, 1024)]
+    return torch.cat(inside).double().mean().item()
+
+
+def _features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64 where there is float64."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(
+            f"features must be (N, D) and (M, D) with at least 2 rows; got {tuple(x.shape)} and {tuple(y.shape)}; "
+            "for images (B, C, H, W) give images.flatten(1)"
+        )
+    return exact(x), exact(y)

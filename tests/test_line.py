@@ -97,3 +97,28 @@ def test_adams_make_one_for_each_player() -> None:
     group = made["generator"].param_groups[0]
     assert (group["lr"], group["betas"], group["fused"]) == (0.5, (0.1, 0.2), True)
     assert {id(p) for p in group["params"]} == {id(p) for p in run.objective.generator.parameters()}
+
+
+def test_total_variation_and_wasserstein_of_shifted_normals() -> None:
+    line = Line()
+    p, q = line.normal(-0.4, 0.7), line.normal(0.9, 0.7)
+    assert line.tv(p, q).item() == pytest.approx(math.erf(1.3 / (2 * math.sqrt(2) * 0.7)), abs=1e-6)
+    assert line.wasserstein1(p, q).item() == pytest.approx(1.3, abs=1e-6)
+    assert line.tv(p, p) == 0
+    assert line.cdf(p)[-1].item() == pytest.approx(1, abs=1e-9)
+
+
+def test_wasserstein_of_equal_means_is_that_of_the_quantiles() -> None:
+    line = Line(-20, 20)
+    assert line.wasserstein1(line.normal(0, 1), line.normal(0, 3)).item() == pytest.approx(
+        2 * math.sqrt(2 / math.pi), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("shift", [0.1, 1.0, 3.0])
+def test_divergences_keep_their_order(shift: float) -> None:
+    line = Line()
+    p, q = line.normal(0, 0.6), line.mixture(line.normal(shift, 0.5), line.normal(-shift, 0.9))
+    tv, kl, js = line.tv(p, q).item(), line.kl(p, q).item(), line.js(p, q).item()
+    assert 2 * tv**2 <= kl, "Pinsker"
+    assert tv**2 / 2 <= js <= tv * math.log(2)

@@ -46,3 +46,15 @@ class Line:
         """Jensen-Shannon divergence, nats: the mean KL divergence of p and q to their mixture. At most log 2."""
         log_m = self.mixture(log_p, log_q)
         return 0.5 * self.kl(log_p, log_m) + 0.5 * self.kl(log_q, log_m)
+
+    def tv(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Total variation, half the integral of |p - q|: the largest gap in any event's probability. At most 1."""
+        return 0.5 * self.integral((log_p.exp() - log_q.exp()).abs())
+
+    def cdf(self, log_p: Tensor) -> Tensor:
+        """The distribution function at the points: the probability to the left of each."""
+        return torch.cat([self.x.new_zeros(1), torch.cumulative_trapezoid(log_p.exp(), dx=self.dx)])
+
+    def wasserstein1(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Wasserstein-1, in units of x: the integral of |F - G|, the distance of the distribution functions."""
+        return self.integral((self.cdf(log_p) - self.cdf(log_q)).abs())
