@@ -5,10 +5,7 @@ Colours mean the same through the whole book. Drawing libraries are imported whe
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import io
 import math
 import os
 import time
@@ -17,6 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from minigen.player import Film as Film
+from minigen.player import player as player
+from minigen.player import png, tiles
+from minigen.player import slider as slider
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,20 +86,6 @@ def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float
             side.set_visible(False)
     figure.subplots_adjust(left=1.1 / (inches * columns + 1.1), right=1, top=1, bottom=0, hspace=0.06)
     return figure
-
-
-def tiles(images: Tensor, columns: int) -> Any:
-    """Images (B, C, H, W) in [-1, 1] as one array for imshow, (rows * (H + 1) + 1, columns * (W + 1) + 1[, 3])."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images must be (B, 1 or 3, H, W) in [-1, 1]; got {tuple(images.shape)}")
-    x = images.detach().float().cpu().clamp(-1, 1)
-    n, channels, height, width = x.shape
-    rows = math.ceil(n / columns)
-    canvas = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), 1.0)
-    for i, image in enumerate(x):
-        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
-        canvas[:, top : top + height, left : left + width] = image
-    return canvas[0].numpy() if channels == 1 else (canvas.permute(1, 2, 0).numpy() + 1) / 2
 
 
 def plane(axes: Axes, extent: Extent, *, title: str = "") -> None:
@@ -209,16 +197,6 @@ def curves(
     axes.legend(fontsize=8, frameon=False)
 
 
-def png(figure: Figure, *, dpi: int = 72) -> bytes:
-    """The figure as PNG bytes without dates or versions, and closed."""
-    from matplotlib import pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
-
-
 class LiveView:
     """Watch a run: `view.update(step)` now and then. In Jupyter and Colab a picture that is redrawn; elsewhere silent.
 
@@ -249,6 +227,39 @@ class LiveView:
             picture.value = png(self.panel())
 
 
+def live(
+    draw: Callable[[Any], Figure | bytes],
+    values: Sequence[float | str],
+    *,
+    name: str,
+    unit: str = "",
+    start: float | str | None = None,
+) -> None:
+    """A slider that asks the kernel for each picture: beside `slider`, with finer values, or for what you changed.
+
+    draw: a figure, or PNG bytes, of a value. The other arguments are those of `slider`. Silent where `LiveView` is, so
+    that nothing is stored which a page without a kernel could not move.
+    """
+    if not _watched():
+        return
+    import ipywidgets
+    from IPython.display import display
+
+    options = [(f"{value if isinstance(value, str) else f'{value:g}'} {unit}".strip(), value) for value in values]
+    first = values[0] if start is None else start
+    widget = ipywidgets.SelectionSlider(options=options, value=first, description=name)
+    picture = ipywidgets.Image(format="png")
+
+    def redraw(value: float | str) -> None:
+        shown = draw(value)
+        picture.value = shown if isinstance(shown, bytes) else png(shown, dpi=90)
+
+    redraw(widget.value)
+    widget.observe(lambda change: redraw(change["new"]), "value")
+    layout = ipywidgets.Layout(align_items="flex-start")  # else the picture is stretched over the page
+    display(ipywidgets.VBox([widget, picture], layout=layout))  # type: ignore[no-untyped-call]
+
+
 def _watched() -> bool:
     if os.environ.get("MINIGEN_LIVE") == "0" or "PYTEST_VERSION" in os.environ:
         return False
@@ -267,59 +278,3 @@ def _live_widgets(total: int) -> tuple[Any, Any, Any]:
     text, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
     display(ipywidgets.HBox([ipywidgets.VBox([bar, text]), picture]))  # type: ignore[no-untyped-call]
     return bar, text, picture
-
-
-_PLAYER = """<figure class="minigen-player" id="{id}" style="margin:0;max-width:{width}px">
-<img alt="{alt}" src="{first}" style="width:100%;display:block;image-rendering:auto">
-<div style="display:flex;gap:.5em;align-items:center;margin-top:.3em">
-<button type="button" aria-label="Play">&#9654;</button>
-<input type="range" min="0" max="{last}" value="{last}" step="1" aria-label="{name}" style="flex:1;min-width:0">
-<output style="min-width:7em;font-size:.85em">{label}</output></div>
-<script>(() => {{
-const root = document.getElementById("{id}"), image = root.querySelector("img"), slider = root.querySelector("input");
-const button = root.querySelector("button"), output = root.querySelector("output");
-const frames = {frames}, labels = {labels};
-let timer = null;
-const show = () => {{ image.src = "data:image/png;base64," + frames[slider.value]; output.value = labels[slider.value];
-  slider.setAttribute("aria-valuetext", labels[slider.value]); }};
-const stop = () => {{ clearInterval(timer); timer = null; button.innerHTML = "&#9654;";
-  button.setAttribute("aria-label", "Play"); }};
-slider.addEventListener("input", () => {{ stop(); show(); }});
-button.addEventListener("click", () => {{ if (timer) return stop();
-  if (+slider.value >= frames.length - 1) slider.value = 0;
-  button.innerHTML = "&#10073;&#10073;"; button.setAttribute("aria-label", "Pause"); show();
-  timer = setInterval(() => {{ if (+slider.value >= frames.length - 1) return stop();
-    slider.value = +slider.value + 1; show(); }}, {milliseconds}); }});
-}})();</script></figure>"""
-
-
-def player(frames: Sequence[bytes], labels: Sequence[str], *, alt: str, name: str = "step", fps: float = 4.0) -> Any:
-    """A film that plays in a static page, in Jupyter and in Colab, with a slider and without a kernel.
-
-    frames: PNG bytes (`png(figure)`), one size. labels: what is shown beside the slider. alt: what the film shows.
-    The last frame stands first, so that a printed page shows the result. The same frames give the same bytes.
-    """
-    import json
-
-    from IPython.display import HTML
-
-    if not frames or len(frames) != len(labels):
-        raise ValueError(f"a film needs frames, each with a label; got {len(frames)} and {len(labels)}")
-    if not alt:
-        raise ValueError("say in alt= what the film shows, for readers who do not see it")
-    encoded = [base64.b64encode(frame).decode() for frame in frames]
-    width = int.from_bytes(frames[0][16:20], "big")
-    return HTML(  # type: ignore[no-untyped-call]
-        _PLAYER.format(
-            id="film-" + hashlib.sha256("".join([*encoded, *labels]).encode()).hexdigest()[:12],
-            width=width,
-            alt=html.escape(alt, quote=True),
-            name=html.escape(name, quote=True),
-            first="data:image/png;base64," + encoded[-1],
-            last=len(frames) - 1,
-            label=html.escape(labels[-1]),
-            frames=json.dumps(encoded),
-            labels=json.dumps(list(labels)).replace("<", "\\u003c"),
-            milliseconds=round(1000 / fps),
-        )
-    )

@@ -1,9 +1,7 @@
-"""Pictures, the live view and the film player."""
+"""Pictures, the live view and the live slider; the films are in test_player.py."""
 
 from __future__ import annotations
 
-import base64
-import re
 import subprocess
 import sys
 
@@ -58,26 +56,6 @@ def test_figures_of_images_and_curves_are_drawn() -> None:
         show.film_strip([torch.zeros(4, 1, 8, 8)], [])
 
 
-def test_png_bytes_are_the_same_every_time() -> None:
-    first, second = (show.png(show.image_grid(torch.zeros(4, 1, 8, 8))) for _ in range(2))
-    assert first == second
-    assert not plt.get_fignums()
-
-
-def test_the_player_holds_every_frame_is_deterministic_and_labelled() -> None:
-    frames = [show.png(show.image_grid(torch.full((4, 1, 8, 8), v))) for v in (-1.0, 0.0, 1.0)]
-    page = show.player(frames, ["a", "<b>", "c"], alt='dots "turn" white').data
-    assert page == show.player(frames, ["a", "<b>", "c"], alt='dots "turn" white').data
-    assert all(base64.b64encode(f).decode() in page for f in frames)
-    assert 'alt="dots &quot;turn&quot; white"' in page
-    assert "<b>" not in page
-    assert 'aria-label="Play"' in page
-    assert not re.search(r'(src|href)="http', page)
-    for bad in ({"alt": ""}, {"alt": "x", "labels": ["a"]}):
-        with pytest.raises(ValueError, match=r"alt=|each with a label"):
-            show.player(frames, bad.get("labels", ["a", "b", "c"]), alt=bad["alt"])
-
-
 def test_the_live_view_is_silent_here_and_keeps_the_history(capsys) -> None:
     drawn = []
     view = show.LiveView(lambda: drawn.append(1), total=10)
@@ -98,8 +76,35 @@ def test_the_live_view_draws_where_somebody_watches(monkeypatch) -> None:
     assert bytes(picture.value).startswith(b"\x89PNG")
 
 
+def test_the_live_slider_is_silent_here(capsys) -> None:
+    drawn = []
+    show.live(drawn.append, [0.5, 1.0], name="temperature")
+    assert not drawn
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_live_slider_draws_what_it_is_moved_to(monkeypatch) -> None:
+    shown, drawn = [], []
+
+    def draw(value: float):
+        drawn.append(value)
+        return show.image_grid(torch.full((1, 1, 4, 4), value))
+
+    monkeypatch.setattr(show, "_watched", lambda: True)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    show.live(draw, [0.1 + 0.2, 0.5, 1], name="noise", unit="s", start=0.5)
+    slider, picture = shown[0].children
+    first = bytes(picture.value)
+    assert [text for text, _ in slider.options] == ["0.3 s", "0.5 s", "1 s"]
+    assert slider.description == "noise"
+    slider.value = 1
+    assert drawn == [0.5, 1]
+    assert first.startswith(b"\x89PNG")
+    assert bytes(picture.value) != first
+
+
 @pytest.mark.parametrize(
-    "module", ["train", "distributed", "data", "metrics", "show", "book", "worlds", "objectives.minimax"]
+    "module", ["train", "distributed", "data", "metrics", "show", "player", "book", "worlds", "objectives.minimax"]
 )
 def test_importing_the_library_is_light(module: str) -> None:
     heavy = ["matplotlib", "ipywidgets", "sphinx", "sklearn", "pooch", "IPython"]
