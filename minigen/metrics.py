@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minigen.divergences import gaussian_w2_squared
+from minigen.divergences import gaussian_w2_squared, moment_match
 from minigen.worlds import GaussianMixture, Shapes
 from minigen.worlds.precision import exact
 
@@ -120,7 +120,7 @@ def nll(log_prob: Tensor) -> Estimate:
     if not torch.isfinite(log_prob).all():
         bad = int((~torch.isfinite(log_prob)).sum())
         raise ValueError(f"{bad} of {len(log_prob)} log-densities are not finite; the model excludes these images")
-    x = -log_prob.detach().double()
+    x = exact(-log_prob.detach())
     return Estimate(x.mean().item(), (x.std() / math.sqrt(len(x))).item())
 
 
@@ -145,18 +145,18 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
     Heusel et al. 2017 (arXiv:1706.08500), eq. 6. It sees two moments and nothing else. Finite samples bias it upwards,
     about in proportion to 1/N, so that two numbers at different N do not compare (Chong and Forsyth 2020,
-    arXiv:1911.07023). With N <= D the covariance is singular and the distance still defined.
+    arXiv:1911.07023): two samples of one Gaussian of unit variances are D (D + 5) / 2N apart on average, N much larger
+    than D. With N <= D the covariances are singular and the distance is still defined.
     """
     x, y = _features(x, y)
-    return gaussian_w2_squared(x.mean(0), torch.cov(x.T).view(x.shape[1], -1),
-                               y.mean(0), torch.cov(y.T).view(x.shape[1], -1)).item()  # fmt: skip
+    return gaussian_w2_squared(*moment_match(x, correction=1), *moment_match(y, correction=1)).item()
 
 
 def kernel_distance(x: Tensor, y: Tensor, *, degree: int = 3) -> float:
     """Squared maximum mean discrepancy of features x (N, D) and y (M, D), unbiased: its mean over samples is the truth.
 
-    Gretton et al. 2012, lemma 6, with the kernel (x'y / D + 1)^degree of Binkowski et al. 2018 (arXiv:1801.01401,
-    section 3). Near zero it can be negative. With degree 3 it sees three moments and nothing else.
+    Gretton et al. 2012, lemma 6, with the kernel (x'y / D + 1)^degree of the kernel inception distance (Binkowski et
+    al. 2018, arXiv:1801.01401). Near zero it can be negative. With degree 3 it sees three moments and nothing else.
     """
     x, y = _features(x, y)
     n, m = len(x), len(y)
@@ -194,9 +194,8 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
 
 def _within(queries: Tensor, references: Tensor, k: int) -> float:
     """The share of queries in the ball of some reference."""
-    radius = torch.cat(
-        [torch.cdist(rows, references).kthvalue(k + 1, dim=1).values for rows in torch.split(references, 1024)]
-    )
+    near = [torch.cdist(rows, references).topk(k + 1, largest=False).values for rows in torch.split(references, 1024)]
+    radius = torch.cat(near)[:, k]  # column 0 is the point itself
     inside = [(torch.cdist(rows, references) <= radius).any(dim=1) for rows in torch.split(queries, 1024)]
     return torch.cat(inside).double().mean().item()
 

@@ -51,8 +51,16 @@ def test_frechet_distance_is_biased_upwards_as_one_over_n() -> None:
         return sum(frechet_distance(x, y) for x, y in draws) / 300
 
     small, large = mean_at(50), mean_at(200)
-    assert small > 0.1
     assert 3.4 < small / large < 4.8
+    assert large == pytest.approx(4 * (4 + 5) / (2 * 200), rel=0.1)  # 2D/N of the means, D(D+1)/2N of the covariances
+
+
+def test_frechet_distance_takes_unbiased_covariances_and_few_samples() -> None:
+    x, y = two(6, 4, d=1)
+    means, spreads = (x.mean() - y.mean()).item(), (x.std() - y.std()).item()  # torch's std divides by N - 1
+    assert frechet_distance(x, y) == pytest.approx(means**2 + spreads**2)
+    few = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-9)
 
 
 def test_kernel_distance_is_gretton_s_double_sum() -> None:
@@ -127,6 +135,7 @@ def test_precision_and_recall_see_what_they_are_for() -> None:
     far = precision_recall(real, one_half + 500)
     assert far == (0.0, 0.0)
     assert precision_recall(real, real) == (1.0, 1.0), "a memoriser is perfect"
+    assert precision_recall(real, real[:1].expand(200, 2)) == (1.0, 1 / 200), "a ball of radius 0 holds its centre"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,7 @@ def test_precision_and_recall_see_what_they_are_for() -> None:
         (lambda: frechet_distance(torch.zeros(1, 2), torch.zeros(4, 2)), "at least 2 rows"),
         (lambda: kernel_distance(torch.zeros(4, 3), torch.zeros(4, 2)), r"\(4, 3\) and \(4, 2\)"),
         (lambda: precision_recall(torch.zeros(3, 2), torch.zeros(9, 2), k=3), "below both sizes, 3 and 9; got 3"),
+        (lambda: precision_recall(torch.zeros(5, 2), torch.zeros(9, 2), k=0), "at least 1 .* got 0"),
         (lambda: nll(torch.tensor([0.0, -math.inf])), "1 of 2 log-densities"),
         (lambda: nll(torch.zeros(3, 2)), r"got \(3, 2\)"),
     ],

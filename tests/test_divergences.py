@@ -75,6 +75,28 @@ def test_w2_is_defined_for_singular_covariances() -> None:
     assert gaussian_w2_squared(zero, 0 * eye, torch.ones(3), 0 * eye) == pytest.approx(3)
 
 
+def test_w2_keeps_its_digits_where_covariances_are_singular() -> None:
+    """Of covariances A A' and B B' with few columns it is known without a root: the overlap is the nuclear norm of A'B.
+    Roots of the eigenvalues of C_p^1/2 C_q C_p^1/2, which rounding leaves near 1e-16 and not 0, are wrong by 1e-6."""
+    a, b = torch.randn(2, 60, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    zero = torch.zeros(60)
+    expected = a.square().sum() + b.square().sum() - 2 * torch.linalg.matrix_norm(a.T @ b, "nuc")
+    assert gaussian_w2_squared(zero, a @ a.T, zero, b @ b.T).item() == pytest.approx(expected.item(), abs=1e-9)
+    assert gaussian_w2_squared(zero, a @ a.T, zero, a @ a.T).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_w2_has_its_gradient() -> None:
+    """Of the covariance: I - C_p^-1 # C_q, the matrix of the optimal transport map (# is the geometric mean)."""
+    m, c, n, k = gaussians(3)
+    m.requires_grad_(), c.requires_grad_()
+    by_mean, by_cov = torch.autograd.grad(gaussian_w2_squared(m, c, n, k), (m, c))
+    root = torch.from_numpy(linalg.sqrtm(c.detach().numpy()).real)
+    inner = torch.from_numpy(linalg.sqrtm((root @ k @ root).numpy()).real)
+    transport = torch.linalg.solve(root, torch.linalg.solve(root, inner).T).T
+    torch.testing.assert_close(by_mean, 2 * (m - n).detach())
+    torch.testing.assert_close((by_cov + by_cov.T) / 2, torch.eye(3).double() - transport)
+
+
 def test_the_matched_gaussian_has_the_greatest_likelihood() -> None:
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) @ torch.tensor(
         [[1.0, 0.4], [0.0, 0.3]], dtype=torch.float64
@@ -84,13 +106,16 @@ def test_the_matched_gaussian_has_the_greatest_likelihood() -> None:
     for scale in (0.97, 50 / 49, 1.03):
         assert MultivariateNormal(mean, cov * scale).log_prob(x).mean() < best
     assert MultivariateNormal(mean + 0.05, cov).log_prob(x).mean() < best
+    torch.testing.assert_close(moment_match(x, correction=1)[1], torch.cov(x.T))
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 5), (7, 3), (40, 64), (1, 9)])
 def test_wasserstein_1_is_scipys(n: int, m: int) -> None:
     generator = torch.Generator().manual_seed(n)
     x, y = torch.randn(n, generator=generator), torch.rand(m, generator=generator) * 3
-    assert wasserstein_1d(x, y) == pytest.approx(stats.wasserstein_distance(x.numpy(), y.numpy()), rel=1e-6)
+    expected = stats.wasserstein_distance(x.double().numpy(), y.double().numpy())
+    assert wasserstein_1d(x, y).item() == pytest.approx(expected, rel=1e-12)
+    assert wasserstein_1d(y, x).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
@@ -113,10 +138,13 @@ def test_wasserstein_p_is_the_best_assignment(p: int) -> None:
             "covariances",
         ),
         (lambda: gaussian_kl(*[torch.zeros(2), torch.tensor([[1.0, 0.9], [0.0, 1.0]])] * 2), "not symmetric"),
+        (lambda: gaussian_kl(*[torch.zeros(2), torch.eye(2) * math.nan] * 2), "cov_p is not finite"),
+        (lambda: gaussian_w2_squared(*[torch.zeros(2), torch.eye(2)], torch.zeros(2), -torch.eye(2)), "cov_q .* -1"),
         (lambda: wasserstein_1d(torch.zeros(2, 2), torch.zeros(2)), r"got \(2, 2\)"),
         (lambda: wasserstein_1d(torch.zeros(0), torch.zeros(2)), r"got \(0,\)"),
         (lambda: wasserstein_1d(torch.zeros(2), torch.zeros(2), p=0.5), "at least 1; got 0.5"),
         (lambda: moment_match(torch.zeros(3)), r"\(N, D\)"),
+        (lambda: moment_match(torch.zeros(1, 3), correction=1), r"N above 1; got \(1, 3\)"),
     ],
 )
 def test_errors_say_what_was_given(call, says: str) -> None:
