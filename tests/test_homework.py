@@ -1,57 +1,202 @@
-"""Each contract recognises its wrong variants, passes the reference, and is honest about what it does not know."""
+"""The contracts: references against something independent, wrong variants recognised as themselves and told apart."""
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
+import time
+
 import pytest
 import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from minigen.homework import CONTRACTS, assess, grade
+from minigen import divergences, metrics
+from minigen.homework import CONTRACTS, assess, task
+from minigen.homework.grading import _agree, _see
+from minigen.objectives import minimax
 
 VARIANTS = [(name, wrong) for name, contract in CONTRACTS.items() for wrong in contract.wrong]
+PERSONAL = [name for name, contract in CONTRACTS.items() if contract.personal]
+contracts = pytest.mark.parametrize("name", CONTRACTS)
 
 
-@pytest.mark.parametrize("name", CONTRACTS)
+@contracts
 def test_the_reference_passes(name: str) -> None:
-    assert assess(name, CONTRACTS[name].reference).verdict == "right"
+    result = assess(name, CONTRACTS[name].reference)
+    assert (result.verdict, result.mark, result.misconception) == ("right", "✓", None)
 
 
 @pytest.mark.parametrize(("name", "wrong"), VARIANTS)
 def test_every_wrong_variant_is_recognised_as_itself(name: str, wrong: str) -> None:
     result = assess(name, CONTRACTS[name].wrong[wrong][0])
-    assert (result.verdict, result.misconception) == ("recognised", wrong)
+    assert (result.verdict, result.misconception, result.mark) == ("recognised", wrong, "✗")
+    assert result.message == CONTRACTS[name].wrong[wrong][1]
 
 
-@pytest.mark.parametrize("name", CONTRACTS)
+@contracts
+def test_wrong_variants_differ_from_the_reference_and_from_each_other(name: str) -> None:
+    contract = CONTRACTS[name]
+    functions = {"the reference": contract.reference} | {wrong: f for wrong, (f, _) in contract.wrong.items()}
+    cases = contract.inputs()
+    seen = {label: [_see(contract, function, case) for case in cases] for label, function in functions.items()}
+    for a, b in itertools.combinations(seen, 2):
+        assert not all(map(_agree, seen[a], seen[b])), f"{name}: {a!r} and {b!r} cannot be told apart"
+
+
+@contracts
+def test_explanations_are_single_different_sentences(name: str) -> None:
+    texts = [text for _, text in CONTRACTS[name].wrong.values()]
+    assert len(set(texts)) == len(texts) >= 5
+    for text in texts:
+        assert len(text) <= 170
+        assert not re.search(r"[.!?] |\.$", text), text
+
+
+@contracts
 def test_an_unrelated_function_gets_the_smallest_failing_input(name: str) -> None:
-    result = assess(name, lambda *a: CONTRACTS[name].reference(*a) + 0.37)
+    contract = CONTRACTS[name]
+    first, *_ = cases = contract.inputs()
+    result = assess(name, lambda *a: contract.reference(*a) + 0.37)
     assert result.verdict == "wrong"
-    assert "not in a way that is known" in result.message
-    assert CONTRACTS[name].inputs()[0].description in result.message
+    assert "not in a way that is known here" in result.message
+    assert first.description in result.message
+    assert f"{contract.names[0]} = " in result.message
+    factors = iter([1.0] * (len(cases) - 1) + [1.37])
+    result = assess(name, lambda *a: contract.reference(*a) * (f := next(factors)) + f - 1)
+    assert cases[-1].description in result.message
+
+    def size(case):
+        return sum(x.numel() if isinstance(x, torch.Tensor) else 1 for x in case.arguments)
+
+    assert size(first) == min(map(size, cases))
 
 
-def test_it_survives_what_functions_do(capsys) -> None:
-    name = "minimax.discriminator_loss"
+@contracts
+def test_inputs_are_the_same_every_time_and_leave_the_random_stream_alone(name: str) -> None:
+    contract, before = CONTRACTS[name], torch.get_rng_state()
+    for a, b in zip(contract.inputs(), contract.inputs(), strict=True):
+        seen = [_see(contract, contract.reference, case) for case in (a, b)]
+        assert all(torch.equal(seen[0][key], seen[1][key]) for key in seen[0])
+    assert torch.equal(torch.get_rng_state(), before)
 
-    def not_yet(real, fake):
-        raise NotImplementedError
 
-    def changes(real, fake):
-        real += 1
-        return CONTRACTS[name].reference(real, fake)
+def test_a_grade_takes_milliseconds() -> None:
+    for name, contract in CONTRACTS.items():
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            assess(name, contract.reference)
+            times.append(time.perf_counter() - start)
+        assert min(times) < 0.1, name
 
-    for function, verdict, match in [
-        (not_yet, "open", "not attempted"),
-        (lambda r, f: None, "open", "returns nothing"),
-        (lambda r, f: 1 / 0, "wrong", "raises ZeroDivisionError"),
-        (lambda r: r, "wrong", "raises TypeError"),
-        (lambda r, f: r, "wrong", r"must return a tensor of shape (); got (1,)"),
-        (lambda r, f: 1.0, "wrong", "got float"),
-        (changes, "wrong", "changes its inputs"),
-    ]:
-        result = assess(name, function)
-        assert result.verdict == verdict
-        assert match in result.message
-    grade(name, CONTRACTS[name].reference)
-    assert capsys.readouterr().out == f"✓ {name}: right, on random and on extreme inputs\n"
-    with pytest.raises(KeyError, match=r"minimax\.discriminator_loss"):
-        assess("minimax.generator", torch.sum)
+
+def test_references_of_chapter_00_against_enumeration() -> None:
+    edges = torch.linspace(-1, 1, 8)  # 7 levels
+    middles = CONTRACTS["start.to_float"].reference(torch.arange(7), 7)
+    torch.testing.assert_close(middles, (edges[1:] + edges[:-1]) / 2)
+
+    x, y = torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4)
+    by_hand = sum((a - b) ** 2 for a, b in zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)) / 3
+    assert CONTRACTS["start.squared_error"].reference(x, y).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_standard_error_is_the_spread_of_means() -> None:
+    draws = torch.rand(20_000, 16, generator=torch.Generator().manual_seed(0))
+    claimed = torch.stack([CONTRACTS["start.monte_carlo_error"].reference(row) for row in draws[:4000]])
+    assert claimed.square().mean().sqrt().item() == pytest.approx(draws.mean(1).std().item(), rel=0.02)
+
+
+def test_references_of_chapter_01_against_the_library_and_torch() -> None:
+    generator = torch.Generator().manual_seed(3)
+    mp, mq = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    sp, sq = torch.rand(2, 4, generator=generator, dtype=torch.float64) + 0.2
+    kl = CONTRACTS["images.gaussian_kl"].reference(mp, sp, mq, sq)
+    torch.testing.assert_close(kl, kl_divergence(Normal(mp, sp), Normal(mq, sq)).sum())
+    full = mp, torch.diag(sp**2), mq, torch.diag(sq**2)
+    torch.testing.assert_close(kl, divergences.gaussian_kl(*full))
+    w2 = CONTRACTS["images.gaussian_w2_squared"].reference(mp, sp, mq, sq)
+    torch.testing.assert_close(w2, divergences.gaussian_w2_squared(*full))
+
+    bits = CONTRACTS["images.bits_per_dim"].reference(-500.0, 192, 256)
+    assert bits == pytest.approx(metrics.bits_per_dim(-500.0, 192, levels=256))
+    uniform = CONTRACTS["images.bits_per_dim"].reference(192 * math.log(2), 192, 256)  # density 1/2 on [-1, 1]
+    assert uniform == pytest.approx(8)
+
+    k = torch.rand(7, 7, generator=generator, dtype=torch.float64)
+    xx, yy, xy = k[:4, :4], k[4:, 4:], k[:4, 4:]
+    by_hand = sum(xx[i, j] for i in range(4) for j in range(4) if i != j) / 12
+    by_hand += sum(yy[i, j] for i in range(3) for j in range(3) if i != j) / 6 - 2 * xy.sum() / 12
+    torch.testing.assert_close(CONTRACTS["images.mmd2"].reference(xx, yy, xy), by_hand)
+
+    means, x = torch.randn(3, 2, generator=generator), torch.randn(5, 2, generator=generator)
+    parts = Independent(Normal(means, torch.ones(3, 2)), 1)
+    log_p = torch.stack([Independent(Normal(mean, torch.ones(2)), 1).log_prob(x) for mean in means])
+    mixture = MixtureSameFamily(Categorical(torch.ones(3)), parts)
+    torch.testing.assert_close(CONTRACTS["images.log_mean"].reference(log_p), mixture.log_prob(x))
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_the_turns_are_those_of_the_objective(player: str) -> None:
+    """What the exercise asks for gives the gradients that the library's own loop gives to that player."""
+    contract = CONTRACTS[f"minimax.{player}_turn"]
+    network = CONTRACTS["minimax.discriminator_turn"].inputs()[1].arguments[0]
+    weight = torch.nn.Parameter(torch.tensor([[1.0, 2.0], [0.5, -1.0]]))
+    real, z = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0))
+    generator = torch.nn.Linear(2, 2, bias=False)
+    generator.weight, generator.latent = weight, 2
+
+    class Given:
+        def normal(self, *_):
+            return z
+
+    (_, d_loss, _), (_, g_loss, _) = minimax.Minimax(generator, network).turns(real, Given())
+    asked = contract.reference(network, real, z @ weight.T) if player == "discriminator" else None
+    asked = contract.reference(network, z @ weight.T) if player == "generator" else asked
+    theirs = d_loss if player == "discriminator" else g_loss
+    movers = list(network.parameters()) if player == "discriminator" else [weight]
+    for a, b in zip(torch.autograd.grad(asked, movers), torch.autograd.grad(theirs, movers), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_personal_constants_are_ones_own(name: str) -> None:
+    contract, personal = CONTRACTS[name], CONTRACTS[name].personal
+    everyone = list(personal.all_constants())
+    assert len(everyone) >= 256
+    assert personal.constants("ada") == personal.constants("ada") in everyone
+    drawn = {tuple(personal.constants(f"student {i}").values()) for i in range(4000)}
+    assert len(drawn) == len(everyone), "every choice is drawn, nearby names do not share theirs"
+
+    mine = personal.constants("ada")
+    other = next(c for i in range(9) if all((c := personal.constants(f"bob {i}"))[k] != mine[k] for k in mine))
+    for value in mine.values():
+        assert f"{value:g}" in task(name, "ada")
+    assert assess(name, personal.make(**mine).reference, student="ada").verdict == "right"
+    copied = assess(name, personal.make(**other).reference, student="ada")
+    assert copied.misconception == "someone else's"
+    for key in mine:
+        assert f"{key} = {mine[key]:g}" in copied.message
+        assert f"{key} = {other[key]:g}" in copied.message
+    assert assess(name, contract.reference, student="ada").misconception == "the book's"
+    assert assess(name, personal.make(**mine).reference).verdict == "wrong", "the common form is another exercise"
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_no_two_students_constants_ask_for_the_same(name: str) -> None:
+    contract = CONTRACTS[name]
+    forms = [contract, *(contract.personal.make(**constants) for constants in contract.personal.all_constants())]
+    answers = [[_see(form, form.reference, case)["value"] for case in form.inputs()] for form in forms]
+    answers = torch.stack([torch.stack(row) for row in answers]).double()  # (forms, inputs)
+    gaps = ((answers[:, None] - answers[None]).abs() / answers.abs().amax(0).clamp(min=1e-9)).amax(2)
+    gaps.fill_diagonal_(1)
+    assert gaps.min() > 1e-5
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+@pytest.mark.parametrize("student", ["ada", "bob", "Zoë 7"])
+def test_wrong_variants_are_recognised_in_the_personal_form(name: str, student: str) -> None:
+    personal = CONTRACTS[name].personal
+    contract = personal.make(**personal.constants(student))
+    for wrong, (variant, _) in contract.wrong.items():
+        assert assess(name, variant, student=student).misconception == wrong
