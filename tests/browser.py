@@ -1,0 +1,259 @@
+"""Open a page in a headless browser as readers do, and say what is wrong with it.
+
+A page is opened once, wide and light; then it is turned dark and narrowed to a phone, and looked at after each change.
+What was seen is a `Visit`; each function below finds one kind of defect in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+ROOT = Path(__file__).parents[1]
+AXE = ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js"
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TYPESET = "async () => { if (window.MathJax?.startup) await MathJax.startup.promise }"
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+
+
+@contextmanager
+def headless() -> Iterator[Browser]:
+    """A headless browser; without one the tests skip, but not in continuous integration."""
+    candidates = [os.environ.get("MINIGEN_BROWSER"), *BROWSERS]
+    found = next((path for name in candidates if name and (path := shutil.which(name))), None)
+    if not found:
+        reason = "no browser: install chromium, or name one in MINIGEN_BROWSER"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def watch(page: Page, home: str) -> list[str]:
+    """What goes wrong on a page from now on: errors, failed requests, and requests that leave `home`."""
+    wrong: list[str] = []
+    page.on("console", lambda message: message.type == "error" and wrong.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith((home, "data:", "blob:")) or wrong.append(f"left the page: {request.url}")
+        ),
+    )
+    return wrong
+
+
+def open_page(context: BrowserContext, path: Path, *, home: Path, query: str = "") -> tuple[Page, list[str]]:
+    """Open a page from disk and wait for its formulas; also returns what goes wrong, as it happens."""
+    page = context.new_page()
+    wrong = watch(page, home.resolve().as_uri())
+    page.goto(path.resolve().as_uri() + query)
+    page.evaluate(TYPESET)
+    return page, wrong
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What was seen on one page."""
+
+    url: str
+    errors: list[str]  # of the console, of scripts, of requests
+    text: str  # without code and typeset formulas
+    formulas: int
+    wrong_formulas: list[str]  # that MathJax could not read, or that take no room
+    images: list[tuple[str, str | None, int]]  # source, alternative text, width in pixels of the file
+    links: list[str]
+    ids: list[str]
+    folds: list[bool]  # whether each <details> stands open
+    marks: int  # equations with the mark of a check
+    long_lines: list[str]  # boxes of code that scroll sideways on a desktop
+    too_wide: list[str]  # what makes the page scroll sideways, on a desktop or a phone
+    barriers: list[str]  # serious and critical findings of axe-core, in both schemes and at both widths
+
+
+SEEN = r"""() => {
+  const all = (selector, what) => [...document.querySelectorAll(selector)].map(what);
+  const article = (document.querySelector("article") ?? document.body).cloneNode(true);
+  article.querySelectorAll("pre, code, .sig, mjx-container, script, style").forEach(element => element.remove());
+  const empty = all("mjx-container", e => e.checkVisibility() && e.getBoundingClientRect().width === 0 ? "empty" : "");
+  return {
+    text: article.textContent,
+    formulas: all("mjx-container", element => element).length,
+    wrong_formulas: [...all("mjx-merror", element => element.textContent), ...empty.filter(Boolean)],
+    images: all("img", image => [image.src.slice(0, 99), image.getAttribute("alt"), image.naturalWidth]),
+    links: all("a[href]", link => link.href),
+    ids: all("[id]", element => element.id),
+    folds: all("article details", details => details.open),
+    marks: all("div.checked a", link => link).length,
+    long_lines: [...document.querySelectorAll(".cell_input pre")]
+      .filter(box => box.scrollWidth > box.clientWidth).map(box => box.textContent.trim()),
+  };
+}"""
+
+# A wide element in a box that scrolls is no overflow; one that is cut off by its box is.
+TOO_WIDE = r"""() => {
+  const room = document.documentElement.clientWidth;
+  const free = element => {
+    for (let box = element.parentElement; box; box = box.parentElement) {
+      if (["auto", "scroll"].includes(getComputedStyle(box).overflowX) && box !== document.body
+          && box !== document.documentElement) return false;
+    }
+    return element.checkVisibility();
+  };
+  const blocks = "h1, h2, h3, p, li, dt, dd, pre, table, img, figure, button, input, summary, div.math, div.checked";
+  const bars = [...document.querySelectorAll("[class*=bd-sidebar-]")];
+  const found = [...document.querySelectorAll(`:is(article, main, body) :is(${blocks})`)]
+    .filter(element => element.closest("dialog:not([open]), [class*=bd-sidebar-]") === null)
+    .filter(element => element.getBoundingClientRect().right > room + 1 && free(element))
+    .concat(bars.filter(bar => bar.scrollWidth > bar.clientWidth + 1))
+    .map(({tagName, className, textContent}) => `${room}: ${tagName} ${className} ${textContent.trim().slice(0, 60)}`);
+  const more = document.documentElement.scrollWidth - room;
+  if (more <= 0 || found.length) return found;
+  const spills = element => element.clientWidth && element.scrollWidth > element.clientWidth + 1
+    && getComputedStyle(element).overflowX === "visible" && free(element);
+  const culprits = [...document.querySelectorAll("article, article *")]
+    .filter(element => spills(element) && ![...element.children].some(spills));
+  return [`${room}: ${more} pixels too wide: ${culprits[0]?.outerHTML.slice(0, 200)}`];
+}"""
+
+# Thousands of glyphs and of coloured words of code make a check of a chapter slow. The glyphs are not text, and two
+# words of code of one kind on one ground look alike: one of each kind is enough.
+THIN = r"""() => {
+  document.querySelectorAll("mjx-math").forEach(formula => formula.replaceChildren());
+  const kinds = new Set();
+  document.querySelectorAll("pre span[class], .sig span[class]").forEach(word => {
+    const kind = word.className + word.closest(".sig, div[class]")?.className;
+    if (kinds.has(kind)) word.replaceWith(...word.childNodes);
+    kinds.add(kind);
+  });
+}"""
+
+BARRIERS = r"""async rules => {
+  const results = await axe.run(document, {resultTypes: ["violations"], preload: false, ...rules});
+  const bad = results.violations.filter(({impact}) => ["serious", "critical"].includes(impact));
+  const scheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const mode = `${document.documentElement.clientWidth} ${scheme}`;
+  return bad.flatMap(({id, nodes}) => nodes.map(({target, html, failureSummary}) =>
+    `${mode}: ${id}: ${target.join(" ")}: ${html.slice(0, 120)}: ${failureSummary.split("\n")[1].trim()}`));
+}"""
+
+OF_COLOUR = ["color-contrast", "link-in-text-block"]  # what can differ between the schemes
+
+# The theme makes what scrolls a stop of the Tab key, a moment after the width has changed.
+REACHABLE = r"""() => [...document.querySelectorAll("pre, div.math, .pst-scrollable-table-container")]
+  .every(box => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)"""
+
+
+def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
+    """Open a page and look at it, in both colour schemes, on a desktop and on a phone."""
+    from playwright.sync_api import TimeoutError
+
+    page, errors = open_page(context, path, home=home)
+    seen = page.evaluate(SEEN)
+    wide = page.evaluate(TOO_WIDE)
+    page.set_viewport_size(PHONE)
+    wide += page.evaluate(TOO_WIDE)
+    page.evaluate(THIN)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    barriers = []
+    for size in (PHONE, DESKTOP):
+        page.set_viewport_size(size)
+        with suppress(TimeoutError):  # axe-core says where
+            page.wait_for_function(REACHABLE, timeout=2000)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
+            barriers += page.evaluate(BARRIERS, {} if scheme == "light" else {"runOnly": OF_COLOUR})
+    found = Visit(url=page.url, errors=errors, too_wide=wide, barriers=barriers, **seen)
+    page.close()
+    return found
+
+
+RAW = re.compile(
+    r"\$\$|\$[^\s$](?:[^$\n]*[^\s$])?\$|\\(?:tag|begin|frac|mathbb|mathrm|log|theta)\b|:::|\]\(|\*\*\w[^*\n]*\*\*|\{\w+\}`"
+)
+
+
+def raw_source(page: Visit) -> list[str]:
+    """TeX or Markdown that reached the reader as it was written, and formulas that are not shown."""
+    return RAW.findall(page.text) + page.wrong_formulas
+
+
+def bad_images(page: Visit) -> list[str]:
+    """Images that do not load, or whose alternative text is missing or a path."""
+    path = re.compile(r"^(<Figure|\.{0,2}/|_images)|^\S+\.(png|jpe?g|gif|svg|webp)$")
+    return [f"{src}: {alt!r}" for src, alt, width in page.images if not alt or path.search(alt) or width == 0]
+
+
+def broken_links(page: Visit, pages: dict[str, Visit]) -> list[str]:
+    """Links to a file that is not there, or to a place that its page does not have. pages: by address."""
+    broken = []
+    for link in page.links:
+        target, _, anchor = link.partition("#")
+        parts = urlsplit(target)
+        if parts.scheme != "file":
+            continue
+        if target in pages:
+            if anchor and unquote(anchor) not in pages[target].ids:
+                broken.append(link)
+        elif not Path(unquote(parts.path)).is_file():
+            broken.append(link)
+    return broken
+
+
+CHANGES = """(image, count) => new Promise(done => {
+  const watcher = new MutationObserver(changes => (count -= changes.length) <= 0 && done(true));
+  watcher.observe(image, {attributeFilter: ["src"]});
+  setTimeout(() => done(false), 5000);
+})"""
+
+
+def plays(page: Page, player: Locator) -> None:
+    """A film plays and stops, is scrubbed, and does all that with the keyboard alone."""
+    from playwright.sync_api import expect
+
+    image, slider = player.locator("img"), player.get_by_role("slider")
+    slider.scroll_into_view_if_needed()
+    last = image.get_attribute("src")
+    slider.focus()
+    page.keyboard.press("Home")
+    first = image.get_attribute("src")
+    assert first != last, "the Home key shows the first frame"
+    assert slider.input_value() == "0"
+    page.keyboard.press("ArrowRight")
+    second = image.get_attribute("src")
+    assert second != first, "an arrow key shows the next frame"
+    assert slider.get_attribute("aria-valuetext"), "a screen reader says which frame is shown"
+
+    player.get_by_role("button", name="Play").focus()
+    page.keyboard.press("Enter")
+    expect(player.get_by_role("button", name="Pause")).to_be_focused()
+    assert image.evaluate(CHANGES, 3), "it plays"
+    page.keyboard.press("Space")
+    expect(player.get_by_role("button", name="Play")).to_be_focused()
+    paused = slider.input_value()
+    page.wait_for_timeout(700)
+    assert slider.input_value() == paused, "it stops"
+
+    box = slider.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 1, box["y"] + box["height"] / 2)
+    assert image.get_attribute("src") == first, "the left end of the slider is the first frame"
+    page.mouse.click(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2)
+    assert image.get_attribute("src") == last, "the right end of the slider is the last frame"
