@@ -7,9 +7,9 @@ from pathlib import Path
 from textwrap import dedent
 
 LAYERS = {
-    "Run and show": ["train", "distributed", "show", "book", "homework", "cli"],
+    "Run and show": ["train", "distributed", "recipes", "show", "player", "book", "homework", "cli"],
     "Objectives and samplers": ["objectives", "samplers"],
-    "Networks, worlds, data, metrics": ["nets", "worlds", "data", "metrics"],
+    "Networks, worlds, data, metrics": ["nets", "worlds", "data", "divergences", "metrics"],
 }
 
 HEAD = re.compile(r"[A-Z]\w+:")

@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
+    "accessible",
 ]
 
 nb_execution_mode = "off"

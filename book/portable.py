@@ -202,7 +202,8 @@ def upgrade_notebook(source: str, tags: Set[str]) -> str:
         for tag, found in PASSED.findall(stdout):
             what, _, closely = found.rpartition(": ")
             new += [tag] if tag not in passed else []
-            passed.setdefault(tag, []).append(f"{what}, {closely}" if what else closely)
+            mark = f"{what}, {closely}" if what else closely
+            passed.setdefault(tag, []).extend([mark] if mark not in passed.get(tag, []) else [])
         if new:
             anchors = "".join(f'<a id="check-{tag}"></a>' for tag in new)
             cells.append({"cell_type": "markdown", "id": f"checks-{len(cells)}", "metadata": {}, "source": anchors})
