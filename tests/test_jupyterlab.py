@@ -115,6 +115,10 @@ def test_chapter_00_runs_in_jupyterlab_and_shows_its_training_live(chromium, lab
     url, folder = lab
     notebook = unrun(CHAPTER, folder)
     context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    badge = (
+        "<svg xmlns='http://www.w3.org/2000/svg' width='117' height='20'/>"  # the chapter's only picture from outside
+    )
+    context.route("**/colab-badge.svg", lambda route: route.fulfill(body=badge, content_type="image/svg+xml"))
     page = context.new_page()
     page.set_default_timeout(60_000)
     origin = url.partition("lab/")[0]
@@ -147,5 +151,5 @@ def test_chapter_00_runs_in_jupyterlab_and_shows_its_training_live(chromium, lab
     assert [mark for mark in marks if mark.strip() not in shown] == []
 
     plays(page, page.locator("figure.minigen-player").first)
-    assert wrong == []
+    assert [problem for problem in wrong if not problem.endswith("/colab-badge.svg")] == []
     context.close()

@@ -1,12 +1,15 @@
-// An equation that is wider than the page scrolls in its own box; the keyboard must be able to reach it there.
+// An equation or a line of code that is wider than the page scrolls in its own box; the keyboard must reach it there.
 const watch = new ResizeObserver(entries => {
   for (const { target } of entries) {
-    const box = target.closest("div.math");
+    const box = target.closest("div.math, pre");
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }
 });
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
-  document.querySelectorAll("div.math").forEach(box => [box, ...box.children].forEach(part => watch.observe(part)));
+  document.querySelectorAll("div.math, div.highlight pre, div.cell_output pre").forEach(box => {
+    watch.observe(box);
+    if (box.matches("div.math")) [...box.children].forEach(part => watch.observe(part)); // it grows when it is typeset
+  });
 });

@@ -53,8 +53,8 @@ def plane_gan(
     generator = MLPGenerator(2, (2,), hidden=(64,) * 3, bounded=bounded, activation=nn.Tanh, scale=2.0)
     discriminator = MLPDiscriminator((2,), hidden=(64,) * 3, scale=scale)
     game = Minimax(generator, discriminator, r1=r1).to(device)
-    decay = linear_decay(steps, hold=0.5)
-    run = Run(game, adams(game, rate, betas=betas), average={"generator": 0.998}, schedule=decay, seed=seed, **options)
+    decay, optimizers = linear_decay(steps, hold=0.5), adams(game, rate, betas=betas)
+    run = Run(game, optimizers, average={"generator": 0.998}, schedule=decay, seed=seed, **options)
     return run, Stream(world.sample, batch_size=batch_size, seed=seed, device=device)
 
 
