@@ -13,6 +13,7 @@ ROOT = BOOK.parent
 sys.path[:0] = [str(BOOK), str(ROOT)]
 
 import apidoc  # noqa: E402
+import pages  # noqa: E402
 import portable  # noqa: E402
 
 project = "minigen"
@@ -85,6 +86,8 @@ def upgrade_source(app, docname, source):
         source[0] = portable.upgrade_notebook(source[0], app.config.book_tags.keys())
     if docname == "book/api":
         source[0] = source[0].replace("<!-- modules -->", apidoc.directives(ROOT / "minigen"))
+    if docname == "book/errata":
+        source[0] = pages.fill(source[0], BOOK)
 
 
 def upgrade_docstring(app, what, name, obj, options, lines):
@@ -104,7 +107,8 @@ def setup(app):
     # As configuration values: when one of them changes, Sphinx reads every page again.
     app.add_config_value("book_tags", portable.known_tags(ROOT / "chapters"), "env")
     app.add_config_value("book_modules", apidoc.modules(ROOT / "minigen"), "env")
-    rewriters = (BOOK / "portable.py").read_bytes() + (BOOK / "apidoc.py").read_bytes()
+    files = ("portable.py", "apidoc.py", "pages.py", "errata.toml")
+    rewriters = b"".join((BOOK / name).read_bytes() for name in files)
     app.add_config_value("book_rewriters", hashlib.sha256(rewriters).hexdigest(), "env")
     app.connect("source-read", upgrade_source)
     app.connect("autodoc-process-docstring", upgrade_docstring)
