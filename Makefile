@@ -7,9 +7,11 @@ READY := .venv/ready
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book test quick lab execute clean help
+.PHONY: book epub pdf test quick lab execute clean help
 help:
 	@echo "make book      build the book from the stored outputs and open it"
+	@echo "make epub      the book as one file for a reader, book/_build/epub/minigen.epub"
+	@echo "make pdf       a PDF of each chapter and page, in book/_build/pdf; it needs Chromium or Chrome"
 	@echo "make test      run every check, and every chapter"
 	@echo "make quick     the tests of the library alone"
 	@echo "make lab       open JupyterLab on the chapters"
@@ -30,6 +32,14 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 book: $(READY)
 	@$(BIN)/python -m sphinx -W --keep-going -q -c book -b html . book/_build/html
 	@$(BIN)/python book/open.py book/_build/html/index.html
+
+epub: $(READY)
+	@$(BIN)/python -m sphinx -W --keep-going -q -c book -b epub -d book/_build/doctrees-epub . book/_build/epub
+	@echo book/_build/epub/minigen.epub
+
+pdf: $(READY)
+	@$(BIN)/python -m sphinx -W --keep-going -q -c book -b html . book/_build/html
+	@$(BIN)/python book/printing.py book/_build/html book/_build/pdf
 
 test: $(READY)
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Chapters are built from their stored outputs; nothing is executed here, and no p
 
 import hashlib
 import sys
+import tomllib
 from pathlib import Path
 
 BOOK = Path(__file__).parent
@@ -18,6 +19,7 @@ import portable  # noqa: E402
 
 project = "minigen"
 author = "The minigen authors"
+version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 copyright = "The minigen authors. Text CC BY 4.0, code MIT"
 root_doc = "book/index"
 include_patterns = ["book/*.md", "chapters/*.ipynb"]
@@ -30,6 +32,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "accessible",
+    "ebook",
 ]
 
 nb_execution_mode = "off"
@@ -74,6 +77,18 @@ html_theme_options = {
 }
 copybutton_exclude = ".linenos, .gp, .go"
 
+epub_title = "Image generation, where every equation runs"
+epub_description = "A textbook on image generation whose equations are checked by running them."
+epub_publisher = "minigen"
+epub_identifier = epub_uid = "minigen"
+epub_tocdepth = 2
+epub_tocscope = "includehidden"  # the table of contents as the package has it, not read again from the front page
+epub_show_urls = "no"
+epub_use_index = False
+epub_css_files = ["ebook.css"]
+epub_exclude_files = ["search.html", ".buildinfo", ".nojekyll"]
+
+html_math_renderer = "mathjax"
 mathjax_path = "mathjax/tex-chtml.js"
 mathjax_config_path = "mathjax.js"
 # The menu would load parts that the book does not carry, and makes every formula a stop of the Tab key.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,22 +17,21 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import printing
+from printing import TYPESET
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 ROOT = Path(__file__).parents[1]
 AXE = ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-TYPESET = "async () => { if (window.MathJax?.startup) await MathJax.startup.promise }"
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 
 
 @contextmanager
 def headless() -> Iterator[Browser]:
     """A headless browser; without one the tests skip, but not in continuous integration."""
-    candidates = [os.environ.get("MINIGEN_BROWSER"), *BROWSERS]
-    found = next((path for name in candidates if name and (path := shutil.which(name))), None)
-    if not found:
+    if not (found := printing.browser()):
         reason = "no browser: install chromium, or name one in MINIGEN_BROWSER"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     from playwright.sync_api import sync_playwright

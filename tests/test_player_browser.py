@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import shutil
 
 import pytest
 from PIL import Image
@@ -28,22 +26,6 @@ FILM = show.player(map(grey, GREYS), LABELS, alt=ALT, fps=20)
 LONG = show.player(map(grey, GREYS * 20), LABELS * 20, alt=ALT, fps=8)
 SLIDER = show.slider(map(grey, GREYS), [0.5, 1.0, 2.0], alt=ALT, name="temperature", start=1.0)
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless browser; without one the tests skip, but not in continuous integration."""
-    candidates = [os.environ.get("MINIGEN_BROWSER"), "chromium", "chromium-browser", "google-chrome"]
-    found = next((path for name in candidates if name and (path := shutil.which(name))), None)
-    if not found:
-        reason = "no browser: install chromium, or name one in MINIGEN_BROWSER"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
