@@ -102,9 +102,12 @@ def band(what: str, value: Any, *, low: float | None = None, high: float | None 
 def refute(what: str, claimed: Any, actual: Any, *, by: float) -> None:
     """Show that a formula in circulation is wrong: what it claims differs from the truth by at least `by`.
 
-    Prints `✗ what: off by more than 0.1`. Raises CheckError where the claim holds after all.
+    Prints `✗ what: off by more than 0.1`. Raises CheckError where the claim holds after all, and where the shapes
+    differ: broadcasting would compare what the claim does not speak of.
     """
     a, b = _tensor(claimed), _tensor(actual)
+    if a.shape != b.shape:
+        raise CheckError(f"{what}: shapes differ, {tuple(a.shape)} and {tuple(b.shape)}")
     gap = (a - b).abs().max().item()
     if not gap >= by:
         raise CheckError(f"{what}: {a.tolist()} against {b.tolist()}: they differ by {gap:.3g} only, less than {by:g}")

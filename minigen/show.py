@@ -88,6 +88,25 @@ def film_strip(frames: Sequence[Tensor], labels: Sequence[str], *, inches: float
     return figure
 
 
+def scoreboard(scores: Tensor, good: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """A table of scores (R, C), blue where `good` (R, C) is true and orange where not. nan is shown as "?"."""
+    from matplotlib import pyplot as plt
+
+    if not scores.shape == good.shape == (len(rows), len(columns)):
+        shapes = f"scores {tuple(scores.shape)} and good {tuple(good.shape)}"
+        raise ValueError(f"got {shapes} for {len(rows)} rows and {len(columns)} columns")
+    figure, axes = plt.subplots(figsize=(1.6 + 0.8 * len(columns), 0.4 + 0.4 * len(rows)), layout="constrained")
+    axes.imshow(torch.tensor([[0.97, 0.82, 0.71], [0.72, 0.85, 0.95]])[good.cpu().long()].numpy(), aspect="auto")
+    for row, line in enumerate(scores.tolist()):
+        for column, score in enumerate(line):
+            text = "?" if math.isnan(score) else f"{score:,.0f}" if score > 9 else f"{score:.2g}"
+            axes.text(column, row, text.replace("inf", "∞"), ha="center", va="center", fontsize=9)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
+    return figure
+
+
 def plane(axes: Axes, extent: Extent, *, title: str = "") -> None:
     """Square units, few ticks: `extent` is (left, right, bottom, top)."""
     axes.set_xlim(extent[0], extent[1])

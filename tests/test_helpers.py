@@ -57,6 +57,8 @@ def test_refute_fails_where_the_claim_holds_after_all(capsys) -> None:
     for claimed in (2.2, float("nan")):
         with pytest.raises(CheckError):
             refute("a misprint", claimed, 2.0, by=0.5)
+    with pytest.raises(CheckError, match=r"shapes differ, \(3,\) and \(\)"):
+        refute("a misprint", torch.zeros(3), 1.0, by=0.5)
 
 
 def test_setup_seeds_and_switches(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -111,3 +112,15 @@ def test_importing_the_library_is_light(module: str) -> None:
     code = f"import minigen.{module}, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_scoreboard_shows_each_score_in_its_cell() -> None:
+    scores = torch.tensor([[0.123, math.nan, 1234.5], [math.inf, 0.0, -2.0]])
+    good = torch.tensor([[True, False, True], [False, True, False]])
+    axes = show.scoreboard(scores, good, ["a", "b"], ["x", "y", "z"]).axes[0]
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "0.12", (1, 0): "?", (2, 0): "1,234", (0, 1): "∞", (1, 1): "0", (2, 1): "-2"}
+    colours = axes.images[0].get_array().data
+    assert (colours[..., 2] > colours[..., 0]).tolist() == good.tolist()
+    with pytest.raises(ValueError, match=r"scores \(2, 3\) and good \(2, 3\) for 1 rows and 3 columns"):
+        show.scoreboard(scores, good, ["a"], ["x", "y", "z"])

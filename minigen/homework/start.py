@@ -137,7 +137,7 @@ SQUARED_ERROR = Contract(
 
 
 def monte_carlo_error(values: Tensor) -> Tensor:
-    """The standard error of the mean of N independent values (N,): their unbiased standard deviation / sqrt(N)."""
+    """The standard error of the mean of N independent values (N,): their standard deviation, with N - 1, / sqrt(N)."""
     return values.std() / math.sqrt(len(values))
 
 

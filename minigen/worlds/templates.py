@@ -24,7 +24,7 @@ CHUNK = 2**22  # numbers per block of images against templates: 32 MiB in float6
 
 
 class Entropy(NamedTuple):
-    """An entropy in nats that certainly lies within `value` ± `error`."""
+    """An entropy in nats that lies within `value` ± `error`, up to rounding (about 1e-10 nats)."""
 
     value: float
     error: float
