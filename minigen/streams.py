@@ -56,9 +56,11 @@ class Noise:
         return whole if self.world_size == 1 else whole.chunk(self.world_size)[self.rank]
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.generator.set_state(state["generator"])
 
 
@@ -115,10 +117,12 @@ class Batches:
         return torch.randperm(self.size, generator=generator).to(self.tensors[0].device, non_blocking=True)
 
     def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps of it."""
         kept = ("size", "batch_size", "seed", "epoch", "index")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from what `state_dict` gave."""
         mine = self.state_dict()
         for name in ("size", "batch_size", "seed"):
             if state.get(name) != mine[name]:
@@ -152,9 +156,11 @@ class Stream:
         return self.draw(self.batch_size, generator=self.generator)
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
         return {"generator": self.generator.get_state(), "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         if state["batch_size"] != self.batch_size:
             raise ValueError(
                 f"the checkpoint's stream had batch_size = {state['batch_size']}; this one has {self.batch_size}"

@@ -52,9 +52,17 @@ class Sync(Protocol):
     rank: int
     world_size: int
 
-    def shard(self, batch: Any) -> Any: ...
-    def average_(self, tensors: list[Tensor]) -> None: ...
-    def broadcast_(self, tensors: list[Tensor]) -> None: ...
+    def shard(self, batch: Any) -> Any:
+        """This rank's rows of a batch."""
+        ...
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the ranks."""
+        ...
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Give every rank the tensors of rank 0."""
+        ...
 
 
 @dataclass(slots=True)

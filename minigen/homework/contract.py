@@ -30,7 +30,7 @@ class Input:
 
 
 def value(function: Function, arguments: dict[str, Any]) -> dict[str, Tensor]:
-    """What most contracts look at: what the function returns."""
+    """What most contracts look at: what the function returns, a tensor (...) or a number."""
     return {"value": function(*arguments.values())}
 
 
@@ -118,7 +118,7 @@ class Personal:
         return {name: _choose(f"{student}\n{name}", values) for name, values in self.choices.items()}
 
     def all_constants(self) -> Iterator[dict[str, float]]:
-        """Everyone's."""
+        """Every set of constants that a student may get."""
         for values in itertools.product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
 

@@ -83,12 +83,12 @@ def _through(loss: Callable[..., Tensor]) -> Function:
 
 
 def discriminator_turn(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """The loss that D minimises in its turn; no gradient reaches the generator."""
+    """The loss that D minimises in its turn, on real and fake (B, ...); no gradient reaches the generator."""
     return minimax.discriminator_loss(discriminator(real), discriminator(fake.detach()))
 
 
 def generator_turn(discriminator: nn.Module, fake: Tensor) -> Tensor:
-    """The non-saturating loss that G minimises in its turn; its gradient passes through D to the fakes."""
+    """The non-saturating loss that G minimises in its turn; its gradient passes through D to the fakes (B, ...)."""
     return minimax.non_saturating_loss(discriminator(fake))
 
 

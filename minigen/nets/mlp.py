@@ -50,6 +50,7 @@ class MLPGenerator(nn.Module):
         self.net = mlp([latent, *hidden, math.prod(shape)], activation=activation)
 
     def forward(self, z: Tensor) -> Tensor:
+        """(B, latent) to (B, *shape). Another shape is a ValueError."""
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"latent must be (B, {self.latent}); got {tuple(z.shape)}")
         x: Tensor = self.net(z * self.scale).unflatten(1, self.shape)  # (B, *shape)
@@ -68,6 +69,7 @@ class MLPDiscriminator(nn.Module):
         self.net = mlp([math.prod(shape), *hidden, 1], activation=lambda: nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to logits (B,). Another shape is a ValueError."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         logits: Tensor = self.net(x.flatten(1) * self.scale)  # (B, 1)

@@ -70,6 +70,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
+        """The recipe as the command line calls it: family and data."""
         return f"{self.family} {self.target.name}"
 
     def batches(self, *, seed: int, device: torch.device | str) -> Batches | Stream:

@@ -134,6 +134,7 @@ class Progress:
         self.n, self.time = start, time.monotonic()
 
     def update(self, step: Step) -> None:
+        """Write a line, if it is time for one."""
         passed = time.monotonic() - self.time
         if passed < self.gap and step.n < self.total:
             return
@@ -152,6 +153,7 @@ class Progress:
         self.stream.flush()
 
     def close(self) -> None:
+        """End the line on a screen."""
         if self.screen:
             self.stream.write("\n")
 
@@ -185,6 +187,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON atomically; a number that JSON cannot hold becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, (json.dumps(_strict(content), indent=1, allow_nan=False) + "\n").encode())
 

@@ -18,26 +18,31 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 
 
 def disc(size: int) -> Tensor:
+    """A filled circle, bool (size, size)."""
     y, x = _coordinates(size)
     return x**2 + y**2 <= size**2
 
 
 def square(size: int) -> Tensor:
+    """A filled square, bool (size, size)."""
     return torch.ones(size, size, dtype=torch.bool)
 
 
 def triangle(size: int) -> Tensor:
+    """A filled triangle that points up, bool (size, size)."""
     y, x = _coordinates(size)
     return 2 * x.abs() <= y + size + (1 - size % 2)
 
 
 def cross(size: int) -> Tensor:
+    """Two bars across each other, bool (size, size)."""
     y, x = _coordinates(size)
     bar = size // 3 - (size // 3 - size) % 2  # a third of the size, as even or odd as the size, so that it is centred
     return torch.minimum(x.abs(), y.abs()) < bar
 
 
 def ring(size: int) -> Tensor:
+    """A circle with a hole, bool (size, size)."""
     y, x = _coordinates(size)
     hole = size - 2 * ((size + 1) // 5)
     return disc(size) & (x**2 + y**2 > hole**2)

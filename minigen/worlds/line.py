@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Line:
-    """Functions on an interval, as float64 tensors of their values at evenly spaced points.
+    """Functions on an interval, as float64 tensors (points,) of their values at evenly spaced points.
 
     Densities are given by their logarithm, in nats. Integrals are trapezoid sums, exact to about 1e-12 for smooth
     functions that vanish at both ends; gradients pass through them.

@@ -91,6 +91,7 @@ class GaussianMixture:
 
     @property
     def dim(self) -> int:
+        """Number of coordinates of a point."""
         return self.means.shape[1]
 
     def sample(

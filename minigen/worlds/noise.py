@@ -19,6 +19,7 @@ class GaussianNoise:
         self.bhattacharyya_per_distance = 1 / (8 * std**2)
 
     def encode(self, x: Tensor) -> Tensor:
+        """Images (..., d) as the other methods want them: in float64."""
         return exact(x)
 
     def distance(self, x: Tensor, templates: Tensor, signal: Tensor | float = 1.0) -> Tensor:
@@ -34,18 +35,22 @@ class GaussianNoise:
         return -(self.distance(x, templates, signal) / variance + log_norm) / 2
 
     def variance(self, signal: Tensor | float, noise: Tensor | float) -> Tensor:
-        """Variance of x_t = signal x_0 + noise eps around signal times its template."""
+        """Variance of x_t = signal x_0 + noise eps around signal times its template, for each signal and noise."""
         variance = torch.as_tensor(signal**2 * self.std**2 + noise**2)
         if not (variance > 0).all():
             raise ValueError("signal and noise must not both be 0")
         return variance
 
     def entropy_per_number(self) -> float:
+        """Entropy of the noise of one number, nats."""
         return math.log(2 * math.pi * math.e * self.std**2) / 2
 
     def marginal_entropy(self, templates: Tensor, weights: Tensor) -> float:
         """Sum over the d numbers of the entropy of each alone, nats: a mixture of Gaussians at the values that the
-        number takes, by the trapezoidal rule (whose error falls exponentially for such integrands)."""
+        number takes, by the trapezoidal rule (whose error falls exponentially for such integrands).
+
+        templates: (N, d); weights: (N,).
+        """
         values, which = torch.unique(templates, return_inverse=True)  # (V,), (N, d)
         share = torch.stack([weights @ (which == v).double() for v in range(len(values))], dim=1)  # (d, V)
         share, repeats = torch.unique(share, dim=0, return_counts=True)
@@ -57,6 +62,7 @@ class GaussianNoise:
         return float(torch.stack(entropies) @ repeats.double())
 
     def corrupt(self, templates: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Templates (..., d) with noise on each number."""
         noise = torch.randn(templates.shape, generator=generator, dtype=templates.dtype, device=templates.device)
         return templates + self.std * noise
 
@@ -85,20 +91,23 @@ class FlipNoise:
         return exact(templates.shape[1] // self.levels - x @ templates.mT)
 
     def log_likelihood(self, x: Tensor, templates: Tensor, signal: Tensor | float, noise: Tensor | float) -> Tensor:
+        """log P(levels | template), (..., N). signal and noise are those of Gaussian noise, and have no effect here."""
         differing = self.distance(x, templates)
         dim = templates.shape[1] // self.levels
         return dim * self._log_keep + differing * (self._log_other - self._log_keep)
 
     def entropy_per_number(self) -> float:
+        """Entropy of the noise of one number, nats."""
         return -(1 - self.flip) * self._log_keep - self.flip * self._log_other
 
     def marginal_entropy(self, templates: Tensor, weights: Tensor) -> float:
-        """Sum over the d numbers of the entropy of each alone, nats."""
+        """Sum over the d numbers of the entropy of each alone, nats. templates: (N, d); weights: (N,)."""
         clean = torch.stack([weights @ (templates == level).double() for level in range(self.levels)])  # (K, d)
         other = self.flip / (self.levels - 1)
         return float(torch.special.entr(clean * (1 - self.flip) + (1 - clean) * other).sum())
 
     def corrupt(self, templates: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Templates (..., d) of levels, of which some have flipped."""
         flipped = torch.rand(templates.shape, generator=generator, device=templates.device) < self.flip
         jump = torch.randint(1, self.levels, templates.shape, generator=generator, device=templates.device)
         return torch.where(flipped, (templates + jump) % self.levels, templates)
