@@ -5,6 +5,11 @@ import sys
 
 os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files; nothing may ask for a screen
 
-from minigen.cli import main
+try:
+    from minigen.cli import main
+except ModuleNotFoundError as error:
+    if error.name not in ("torch", "numpy"):
+        raise
+    sys.exit(f"minigen: {sys.executable} has no {error.name}; after `make book`: source .venv/bin/activate")
 
 sys.exit(main())

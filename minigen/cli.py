@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -123,7 +124,8 @@ def _settings(given: argparse.Namespace, recipe: Recipe, folder: Path) -> Settin
 
 
 def _again(recipe: Recipe, folder: Path) -> str:
-    return f"python -m minigen train {recipe.name} --out {shlex.quote(str(folder))} --resume"
+    python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
+    return f"{python} -m minigen train {recipe.name} --out {shlex.quote(str(folder))} --resume"
 
 
 def _sample(given: argparse.Namespace) -> int:
@@ -169,8 +171,10 @@ def _table(result: dict[str, Any], recipe: Recipe) -> str:
 
     yardstick = recipe.target.yardstick
     head = f"{result['recipe']} at step {result['step']:,}; {result['samples']:,} samples, seed {result['seed']}"
-    rows = [("", "model", yardstick)]
-    rows += [(n.replace("_", " "), shown(v["model"]), shown(v[yardstick])) for n, v in result["figures"].items()]
+    figures, rows = dict(result["figures"]), [("", "model", yardstick)]
+    if images := figures.pop("training_images_of_published", None):
+        head += f"\ntrained on {shown(images['model'])} of the {shown(images[yardstick])} images that were published"
+    rows += [(n.replace("_", " "), shown(v["model"]), shown(v[yardstick])) for n, v in figures.items()]
     return "\n".join([head, *(f"  {name:<32}{model:>10}{exact:>10}" for name, model, exact in rows)])
 
 
@@ -275,7 +279,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     add = command("train", _train, "train a recipe into a folder, or resume it", TRAIN, _recipes())
     add("family", metavar="FAMILY", help="how it learns: " + ", ".join(dict.fromkeys(f for f, _ in RECIPES)))
     add("data", metavar="DATA", help="what it learns: " + ", ".join(dict.fromkeys(d for _, d in RECIPES)))
-    add("--steps", type=_positive, metavar="N", help="training steps (default: see below)")
+    add(
+        "--steps",
+        type=_positive,
+        metavar="N",
+        help="steps of the whole run, which cannot be made longer (default: see below)",
+    )
     add("--full", action="store_true", help="as many steps as the book's full scale")
     add("--out", metavar="DIR", help="the folder (default: runs/FAMILY-DATA)")
     add("--resume", action="store_true", help="go on with the run in the folder, if there is one")

@@ -173,7 +173,7 @@ def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
     for size in (PHONE, DESKTOP):
         page.set_viewport_size(size)
         with suppress(TimeoutError):  # axe-core says where
-            page.wait_for_function(REACHABLE, timeout=2000)
+            page.wait_for_function(REACHABLE, timeout=20_000)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)

@@ -268,19 +268,12 @@ def test_samples_are_those_of_the_python_interface(call, tmp_path) -> None:
 
 def test_evaluate_gives_what_the_metrics_give(call, tmp_path) -> None:
     call("train", "minimax", "ring", "--steps", 60, "--device", "cpu", "--out", tmp_path / "a")
-    words = [
+    code, out, _ = call(
         "evaluate",
         tmp_path / "a",
-        "-n",
-        400,
-        "--seed",
-        3,
-        "--device",
-        "cpu",
-        "--json",
+        *["-n", "400", "--seed", "3", "--device", "cpu", "--json"],
         tmp_path / "new" / "e.json",
-    ]
-    code, out, _ = call(*words)
+    )
     assert code == 0
     result = json.loads((tmp_path / "new" / "e.json").read_text())
     loaded = recipes.load(tmp_path / "a")
@@ -398,3 +391,10 @@ def test_the_command_line_is_light() -> None:
     code = f"import sys, minigen.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_without_torch_it_says_which_python_lacks_it() -> None:
+    program = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('minigen', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"minigen: {sys.executable} has no torch; after `make book`: source .venv/bin/activate\n"

@@ -10,9 +10,10 @@ import time
 import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
+from torch.nn.functional import logsigmoid
 
 from minigen import divergences, metrics
-from minigen.homework import CONTRACTS, assess, task
+from minigen.homework import CONTRACTS, assess, grade, task
 from minigen.homework.grading import _agree, _see
 from minigen.objectives import minimax
 
@@ -200,3 +201,19 @@ def test_wrong_variants_are_recognised_in_the_personal_form(name: str, student: 
     contract = personal.make(**personal.constants(student))
     for wrong, (variant, _) in contract.wrong.items():
         assert assess(name, variant, student=student).misconception == wrong
+
+
+def test_grade_goes_on_where_a_contract_is_not_known(capsys) -> None:
+    grade("mine.hidden", torch.sum)
+    grade("minimax.generator_tur", torch.sum)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("? no contract 'mine.hidden'; ")
+    assert first.endswith("; a teacher's own is graded by the teacher")
+    assert "did you mean minimax.generator_turn" in second
+
+
+def test_a_personal_form_knows_the_common_misconceptions() -> None:
+    """A function that forgets the constants and has a known mistake too."""
+    result = assess("minimax.non_saturating_loss", lambda f: logsigmoid(-f).mean(), student="bob")
+    assert result.misconception == "saturating"
+    assert "it starves the generator; and yours has temperature = " in result.message

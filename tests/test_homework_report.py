@@ -98,7 +98,7 @@ def test_each_file_gets_its_row_whatever_the_others_do(report) -> None:
 def test_problems_say_what_could_not_be_read_or_run(report) -> None:
     problems = {student: "\n".join(lines) for student, lines in report.problems.items()}
     assert problems["ada"] == ""
-    assert "bob.py, line 5: KeyError: no contract 'start.no_such'" in problems["bob"]
+    assert "bob.py, line 5: no contract 'start.no_such'; if it is one of yours, give --contracts" in problems["bob"]
     assert "bob.py, line 6: NameError: name 'missing' is not defined" in problems["bob"]
     assert problems["crash"] == "its process ended with code 7; what came before is graded"
     assert "syntax.py cannot be read: SyntaxError" in problems["syntax"]

@@ -125,6 +125,28 @@ def test_the_librarys_references_to_equations_exist() -> None:
     assert found > 5
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_readmes_training_script_reaches_what_it_says(tmp_path, processes: int) -> None:
+    """On one process as it stands; on two, which gloo makes slow, for a few steps."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = (b for b in blocks if "metrics.modes" in b)
+    assert "all 8 spots, 96 %" in block
+    script = tmp_path / "script.py"
+    script.write_text(block if processes == 1 else block.replace("2_000", "60").replace("% 500", "% 30"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, script] if processes == 1 else [*launcher, script]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    *logs, report = done.stdout.splitlines()
+    assert [line.split()[0] for line in logs] == (["500", "1000", "1500", "2000"] if processes == 1 else ["30", "60"])
+    assert (tmp_path / "run.pt").exists()
+    if processes == 1:
+        captured, quality = re.match(r"ModeReport\(captured=(\d+), high_quality=([\d.]+)", report).groups()
+        assert int(captured) == 8
+        assert float(quality) > 0.9
+
+
 def test_what_the_readme_shows_of_the_grader_is_what_it_prints() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     (block,) = (b for b in blocks if "grade(" in b)

@@ -178,6 +178,10 @@ DISCRIMINATOR_LOSS = Contract(
             lambda r, f: -(logsigmoid(r).mean() + logsigmoid(f).mean()),
             "the second term is log D(G(z)); it should be log(1 - D(G(z))) = logsigmoid(-l)",
         ),
+        "minus between the terms": (
+            lambda r, f: -(logsigmoid(r).mean() - logsigmoid(-f).mean()),
+            "subtracts the second expectation; D gains from both, so add them and change the sign of the sum",
+        ),
         "overflow": (lambda r, f: -(_sigmoid_log(r).mean() + torch.log(1 - torch.sigmoid(f)).mean()), _OVERFLOW),
         "clamped": (lambda r, f: _entropy(r, 1.0) + _entropy(f, 0.0), _CLAMPED),
         "a small number in the log": (
@@ -208,6 +212,11 @@ NON_SATURATING_LOSS = Contract(
             "the sign: E log D is maximised by G, so minus it is the loss",
         ),
         "sum": (lambda f: -logsigmoid(f).sum(), _SUM),
+        "the logits' mean": (
+            lambda f: -f.mean(),
+            "minus the mean logit: that is the loss of a Wasserstein game; here the logit goes through log sigmoid",
+        ),
+        "sign and overflow": (lambda f: _sigmoid_log(f).mean(), f"the sign, and it {_OVERFLOW}"),
         "the misprint": (
             lambda f: 1 - logsigmoid(f).mean(),
             "1 - log D in place of -log D: its gradient is right, its value is off by 1",

@@ -97,6 +97,11 @@ SQUARED_ERROR = Contract(
             lambda x, y: (x - y).square().sum(),
             "sums over the batch too, so that the loss grows with the batch; divide by the number of images",
         ),
+        "sum over the channels alone": (
+            lambda x, y: (x - y).square().sum(1).mean(),
+            "sums over the channels and averages over the pixels; sum over channels, height and width, then average"
+            " over the batch",
+        ),
         "mean over pixels, sum over the batch": (
             lambda x, y: (x - y).square().flatten(1).mean(1).sum(),
             "the wrong way round: sum over an image's dimensions and average over the batch",

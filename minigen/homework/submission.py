@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen import homework
-from minigen.homework.grading import Grade, assess, error_text, find
+from minigen.homework.grading import Grade, UnknownContractError, assess, error_text, find
 
 MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)  # IPython's own commands
 
@@ -122,6 +122,9 @@ def run(path: Path, out: Path, *, student: str | None, contracts: str | None, se
     for place, statement in kept:
         try:
             exec(compile(ast.Module([statement], []), str(path), "exec"), namespace)
+        except UnknownContractError as error:
+            problems.append(f"{place}: {str(error.args[0]).split(';')[0]}; if it is one of yours, give --contracts")
+            save()
         except BaseException as error:
             problems.append(f"{place}: {error_text(error)}")
             save()
