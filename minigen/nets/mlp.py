@@ -74,3 +74,26 @@ class MLPDiscriminator(nn.Module):
             raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         logits: Tensor = self.net(x.flatten(1) * self.scale)  # (B, 1)
         return logits.squeeze(1)  # (B,)
+
+
+class MLPEncoder(nn.Module):
+    """A sample (B, *shape) to mean and log_std of a diagonal Gaussian over latents, both (B, latent)."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent: int,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.shape, self.latent = tuple(shape), latent
+        self.net = mlp([math.prod(shape), *hidden, 2 * latent], activation=activation)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape) to two of (B, latent). Another shape is a ValueError."""
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        mean, log_std = self.net(x.flatten(1)).chunk(2, dim=1)
+        return mean, log_std
