@@ -1,0 +1,153 @@
+"""The gated PixelCNN (chapter 10): two stacks of convolutions without a blind spot, gates, and a context to draw for.
+
+Source: van den Oord et al. 2016 (Conditional image generation with PixelCNN decoders), section 2. Levels, logits and
+cached passes are those of `nets.masked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from minigen.nets.masked import one_hot, pointwise
+
+
+def gate(x: Tensor) -> Tensor:
+    """tanh of one half of the features times the logistic function of the other, (B, 2C, ...) to (B, C, ...). Eq. 2."""
+    f, g = x.chunk(2, dim=1)
+    return torch.tanh(f) * torch.sigmoid(g)
+
+
+class GatedLayer(nn.Module):
+    """A vertical stack, which sees the rows above, and a horizontal one, which sees the row and the vertical stack.
+
+    van den Oord et al. 2016, figure 2. The vertical convolution is of size (reach + 1) x (2 reach + 1) and ends in its
+    own row; the horizontal one of 1 x (reach + 1) ends in its own pixel. In the `first` layer both end one earlier, so
+    that vertical features never see their row of the image, and horizontal ones never their pixel.
+    """
+
+    def __init__(self, c_in: int, width: int, *, reach: int, context: int, first: bool) -> None:
+        super().__init__()
+        self.reach, self.first = reach, first
+        length = reach if first else reach + 1
+        self.vertical = nn.Conv2d(c_in, 2 * width, (length, 2 * reach + 1))
+        self.horizontal = nn.Conv2d(c_in, 2 * width, (1, length))
+        self.down = nn.Conv2d(2 * width, 2 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        self.context = nn.Linear(context, 4 * width, bias=False) if context else None
+
+    def forward(self, v: Tensor, h: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Both stacks, (B, C, H, W) each, to (B, width, H, W) each; context (B, features)."""
+        r, last = self.reach, -1 if self.first else None
+        rows: Tensor = self.vertical(functional.pad(v, (r, r, r, 0))[:, :, :last])
+        pixels: Tensor = self.horizontal(functional.pad(h, (r, 0))[:, :, :, :last]) + self.down(rows)
+        if self.context is not None and context is not None:
+            for_v, for_h = self.context(context)[:, :, None, None].chunk(2, dim=1)
+            rows, pixels = rows + for_v, pixels + for_h
+        new: Tensor = self.out(gate(pixels))
+        return gate(rows), new if self.first else h + new
+
+
+class GatedPixelCNN(nn.Module):
+    """Levels (B, 1, H, W) to logits (B, K, H, W), each from all pixels before its own within reach.
+
+    levels: K. width: features of each stack. context: number of features of what is drawn for, such as a label's
+    one-hot; 0 is none. reach: of the first layer; the others have half of it, at least 1.
+    """
+
+    def __init__(self, levels: int, *, width: int = 32, layers: int = 8, reach: int = 3, context: int = 0) -> None:
+        super().__init__()
+        self.levels, self.context = levels, context
+        self.layers = nn.ModuleList(
+            GatedLayer(
+                width if i else levels, width, reach=max(1, reach // 2) if i else reach, context=context, first=not i
+            )
+            for i in range(layers)
+        )
+        self.hidden, self.last = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, levels, 1)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Levels (B, 1, H, W), int64, and a context (B, features) to logits (B, K, H, W)."""
+        self._check(context)
+        v = h = one_hot(x, self.levels, self.last.weight.dtype)
+        for layer in self.layers:
+            v, h = layer(v, h, context)
+        logits: Tensor = self.last(self.hidden(h.relu()).relu())
+        return logits
+
+    def start(self, n: int, height: int, width: int, context: Tensor | None = None) -> GatedPass:
+        """A cached pass over n images: whole rows of the vertical stack, single pixels of the horizontal one."""
+        self._check(context)
+        return GatedPass(self, n, height, width, context)
+
+    def _check(self, context: Tensor | None) -> None:
+        if (context is None) != (self.context == 0):
+            raise ValueError(f"context must be (B, {self.context})" if self.context else "this net takes no context")
+
+
+class GatedPass:
+    """The cached pass of a `GatedPixelCNN`.
+
+    Vertical features of a row depend on the rows above, so each layer computes them once, when its row begins, from
+    the rows of its own input that it keeps: (n, C, H + r, W + 2r). Horizontal inputs are kept as (n, W + r, C).
+    """
+
+    def __init__(self, net: GatedPixelCNN, n: int, height: int, width: int, context: Tensor | None) -> None:
+        self.net, self.width, self.row, self.rows, self.pixels = net, width, -1, [], []
+        self.context, self.down, self.kernels = [], [], []
+        like = net.last.weight
+        for layer in self._layers():
+            r, c = layer.reach, layer.vertical.in_channels
+            self.rows.append(like.new_zeros(n, c, height + r, width + 2 * r))
+            self.pixels.append(like.new_zeros(n, width + r, c))
+            self.down.append(like)
+            # Taps in the order of the window (position, feature), to be one matrix product.
+            self.kernels.append(layer.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous())
+            added = layer.context(context).chunk(2, dim=1) if layer.context is not None else (0.0, 0.0)
+            self.context.append(added)
+
+    def _layers(self) -> Iterator[GatedLayer]:
+        for layer in self.net.layers:
+            assert isinstance(layer, GatedLayer)
+            yield layer
+
+    def _begin(self, row: int) -> None:
+        """Vertical features of a row through all layers, and what they add to each pixel of it."""
+        self.row, v = row, None
+        for i, layer in enumerate(self._layers()):
+            r, kept = layer.reach, self.rows[i]
+            if v is not None:
+                kept[:, :, row + r, r : r + self.width] = v
+            seen = kept[:, :, row : row + r + (not layer.first)]
+            new = layer.vertical(seen)  # (n, 2C, 1, W)
+            self.down[i] = layer.down(new)[:, :, 0].permute(2, 0, 1) + layer.horizontal.bias  # (W, n, 2C)
+            for_v, for_h = self.context[i]
+            self.down[i] = self.down[i] + for_h
+            v = gate(new[:, :, 0] + (for_v[:, :, None] if isinstance(for_v, Tensor) else for_v))  # (n, C, W)
+            self.pixels[i].zero_()
+
+    @torch.no_grad()
+    def logits(self, row: int, column: int) -> Tensor:
+        """Logits of this pixel, (n, K)."""
+        if row != self.row:
+            self._begin(row)
+        h: Tensor | None = None
+        for i, layer in enumerate(self._layers()):
+            r, kept = layer.reach, self.pixels[i]
+            if h is not None:
+                kept[:, column + r] = h
+            seen = kept[:, column : column + r + (not layer.first)].flatten(1)  # (n, positions * C)
+            new = pointwise(layer.out, gate(torch.addmm(self.down[i][column], seen, self.kernels[i])))
+            h = new if h is None else h + new
+        assert h is not None
+        return pointwise(self.net.last, pointwise(self.net.hidden, h.relu()).relu())
+
+    def put(self, levels: Tensor, row: int, column: int) -> None:
+        """Set this pixel to levels (n,)."""
+        r = self.net.layers[0].reach
+        x = functional.one_hot(levels, self.net.levels).to(self.rows[0].dtype)
+        self.rows[0][:, :, row + r, column + r] = x  # type: ignore[operator]
+        self.pixels[0][:, column + r] = x  # type: ignore[operator]

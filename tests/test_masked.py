@@ -1,0 +1,181 @@
+"""Masked networks see what they may and nothing else: by the Jacobian, and by sampling with a cache and without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from minigen.nets import gated, masked
+from minigen.nets.gated import GatedPixelCNN
+from minigen.nets.masked import MaskedConv2d, PixelCNN
+from minigen.samplers import autoregressive
+
+NETS = {
+    "pixelcnn": lambda: PixelCNN(3, width=8, blocks=2),
+    "gated": lambda: GatedPixelCNN(3, width=8, layers=3),
+    "gated, reach 1": lambda: GatedPixelCNN(3, width=8, layers=2, reach=1),
+}
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+
+
+def influence(net: nn.Module, height: int, width: int, monkeypatch) -> Tensor:
+    """Whether pixel b's input moves pixel a's logits, (H W, H W), by the Jacobian of the network from its one-hots."""
+    given = torch.rand(1, 3, height, width)
+    for module in (masked, gated):
+        monkeypatch.setattr(module, "one_hot", lambda x, levels, dtype: x)
+    jacobian = torch.autograd.functional.jacobian(lambda x: net(x)[0].sum(0), given)  # (H, W, 1, K, H, W)
+    return jacobian.abs().sum((2, 3)).flatten(2).flatten(0, 1) > 0
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_no_pixel_moves_its_own_logits_or_those_before_it(name: str, monkeypatch) -> None:
+    moved = influence(NETS[name](), 6, 7, monkeypatch)
+    assert not moved.triu().any()
+    assert moved.tril(-1).any(1)[1:].all(), "every pixel but the first sees some"
+
+
+def offsets(size: int, mask: str) -> set[tuple[int, int]]:
+    """(up, left) of what one masked convolution sees."""
+    reach = size // 2
+    square = [(up, left) for up in range(reach + 1) for left in range(-reach, reach + 1)]
+    return {(up, left) for up, left in square if up > 0 or left > 0 or (left == 0 and mask == "B")}
+
+
+def test_the_field_of_view_of_a_pixelcnn_has_a_blind_spot(monkeypatch) -> None:
+    """It is the sum of the fields of its layers, and lacks what lies to the right, just above."""
+    field = {
+        (first[0] + second[0] + third[0], first[1] + second[1] + third[1])
+        for first in offsets(7, "A")
+        for second in offsets(3, "B")
+        for third in offsets(3, "B")
+    }
+    net = PixelCNN(3, width=16, blocks=2)
+    seen = influence(net, 9, 13, monkeypatch)[8 * 13 + 6].view(9, 13)
+    expected = torch.tensor([[(8 - row, 6 - column) in field for column in range(13)] for row in range(9)])
+    assert torch.equal(seen, expected)
+    assert not seen[7, 10:].any(), "the blind spot: the row above, from four to the right on"
+    assert seen[5, 11]
+
+
+def test_masks_count_the_positions_before() -> None:
+    a, b = MaskedConv2d(1, 1, 5, mask="A"), MaskedConv2d(1, 1, 5, mask="B")
+    assert a.mask.tolist() == [[1] * 5, [1] * 5, [1, 1, 0, 0, 0], [0] * 5, [0] * 5]
+    assert b.mask.tolist() == [[1] * 5, [1] * 5, [1, 1, 1, 0, 0], [0] * 5, [0] * 5]
+    for size, mask in ((4, "A"), (3, "C")):
+        with pytest.raises(ValueError, match="size must be odd and mask"):
+            MaskedConv2d(1, 1, size, mask=mask)
+
+
+@pytest.mark.parametrize("mask", ["A", "B"])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_a_cached_convolution_gives_the_numbers_of_the_whole(mask: str, size: int) -> None:
+    conv, x = MaskedConv2d(2, 4, size, mask=mask), torch.randn(3, 2, 5, 6)
+    whole, run = conv(x), conv.start(3, 5, 6)
+    for row in range(5):
+        for column in range(6):
+            if mask == "B":
+                run.put(x[:, :, row, column], row, column)
+            torch.testing.assert_close(run.at(row, column), whole[:, :, row, column], atol=1e-12, rtol=0)
+            run.put(x[:, :, row, column], row, column)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_cached_pass_gives_the_logits_of_the_whole(name: str) -> None:
+    net, x = NETS[name](), torch.randint(3, (2, 1, 6, 5))
+    whole, run = net(x), net.start(2, 6, 5)
+    for row in range(6):
+        for column in range(5):
+            torch.testing.assert_close(run.logits(row, column), whole[:, :, row, column], atol=1e-11, rtol=0)
+            run.put(x[:, 0, row, column], row, column)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_cached_and_naive_samples_are_the_same_pixel_by_pixel(name: str) -> None:
+    net, uniform = NETS[name](), torch.rand(4, 6, 7)
+    for temperature in (1.0, 0.5, 0.0):
+        cached = list(autoregressive.sample(net, uniform, temperature=temperature))
+        naive = list(autoregressive.sample(net, uniform, temperature=temperature, cached=False))
+        assert len(cached) == 6
+        assert all(torch.equal(a, b) for a, b in zip(cached, naive, strict=True))
+
+
+def test_samples_follow_the_networks_distribution() -> None:
+    """Of two pixels of two levels, all four images, against the product of their conditionals."""
+    net = PixelCNN(2, width=4, blocks=1)
+    every = torch.cartesian_prod(torch.arange(2), torch.arange(2)).view(4, 1, 1, 2)
+    log_p = net(every).log_softmax(1).gather(1, every).sum((1, 2, 3))
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
+    (drawn,) = autoregressive.sample(net, torch.rand(20_000, 1, 2))
+    share = torch.bincount((drawn * torch.tensor([2, 1])).sum((1, 2, 3)), minlength=4) / 20_000
+    torch.testing.assert_close(share, log_p.exp().detach(), atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_known_pixels_stay_and_change_what_follows(name: str) -> None:
+    net, uniform = NETS[name](), torch.rand(5, 6, 6)
+    with torch.no_grad():
+        net.last.weight.mul_(300)  # at first the levels hardly depend on each other
+        net.last.bias.sub_(net(torch.randint(3, (20, 1, 6, 6))).mean((0, 2, 3)))
+    given, upper = torch.randint(3, (5, 1, 6, 6)), torch.arange(6)[:, None].expand(6, 6) < 3
+    *_, free = autoregressive.sample(net, uniform)
+    *_, completed = autoregressive.sample(net, uniform, known=(given, upper))
+    assert torch.equal(completed[:, :, :3], given[:, :, :3])
+    assert not torch.equal(completed[:, :, 3:], free[:, :, 3:])
+    *_, again = autoregressive.sample(net, uniform, known=(given, upper), cached=False)
+    assert torch.equal(again, completed)
+
+
+def test_the_gated_network_has_no_blind_spot(monkeypatch) -> None:
+    """All pixels before, within the reach of its layers: the rows above to both sides, and the row to the left."""
+    seen = influence(GatedPixelCNN(3, width=16, layers=3, reach=3), 9, 13, monkeypatch)[8 * 13 + 6].view(9, 13)
+    up, left = torch.meshgrid(8 - torch.arange(9), 6 - torch.arange(13), indexing="ij")
+    before = (up > 0) | (left > 0)
+    assert torch.equal(seen, before & (up <= 5) & (left.abs() <= 5))
+
+
+def test_a_context_moves_every_layer_and_the_cached_pass(monkeypatch) -> None:
+    net, x = GatedPixelCNN(3, width=8, layers=3, context=4), torch.randint(3, (2, 1, 5, 5))
+    context = torch.randn(2, 4, requires_grad=True)
+    whole, run = net(x, context), net.start(2, 5, 5, context.detach())
+    for row in range(5):
+        for column in range(5):
+            torch.testing.assert_close(run.logits(row, column), whole[:, :, row, column].detach(), atol=1e-11, rtol=0)
+            run.put(x[:, 0, row, column], row, column)
+    for layer in net.layers:
+        (slope,) = torch.autograd.grad(whole.sum(), layer.context.weight, retain_graph=True)
+        assert (slope != 0).any(1).all() or layer is net.layers[-1]  # the last layer's vertical stack leads nowhere
+    for wrong in (lambda: net(x), lambda: GatedPixelCNN(3)(x, context)):
+        with pytest.raises(ValueError, match="context"):
+            wrong()
+
+
+def test_draw_inverts_the_cumulated_probability() -> None:
+    logits = torch.tensor([0.2, 0.3, 0.5]).log().expand(6, 3)
+    uniform = torch.tensor([0.0, 0.1999, 0.2001, 0.4999, 0.5001, 1 - 1e-12])
+    assert autoregressive.draw(logits, uniform).tolist() == [0, 0, 1, 1, 2, 2]
+    assert autoregressive.draw(logits, uniform, temperature=0).tolist() == [2] * 6
+    with pytest.raises(ValueError, match="0 or more; got -1"):
+        autoregressive.draw(logits, uniform, temperature=-1)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_parameter_that_is_not_masked_gets_a_gradient(name: str) -> None:
+    net, x = NETS[name](), torch.randint(3, (4, 1, 8, 8))
+    nn.functional.cross_entropy(net(x), x[:, 0]).backward()
+    for module in net.modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            moved = parameter.grad != 0
+            assert moved.any(), (module, key)
+            if key == "weight" and hasattr(module, "mask"):
+                assert torch.equal(moved.flatten(0, 1).any(0), module.mask > 0), module
+
+
+def test_levels_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"int64 \(B, 1, H, W\); got torch.float64 \(2, 1, 3, 3\)"):
+        PixelCNN(3)(torch.rand(2, 1, 3, 3))
