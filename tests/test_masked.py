@@ -9,12 +9,16 @@ from torch import Tensor, nn
 from minigen.nets import gated, masked
 from minigen.nets.gated import GatedPixelCNN
 from minigen.nets.masked import MaskedConv2d, PixelCNN
+from minigen.nets.transformer import PixelTransformer
 from minigen.samplers import autoregressive
 
 NETS = {
     "pixelcnn": lambda: PixelCNN(3, width=8, blocks=2),
     "gated": lambda: GatedPixelCNN(3, width=8, layers=3),
     "gated, reach 1": lambda: GatedPixelCNN(3, width=8, layers=2, reach=1),
+    "transformer": lambda: PixelTransformer(3, size=(6, 7), width=12, blocks=2, heads=2),
+    "transformer, two groups": lambda: PixelTransformer(3, size=(6, 7), width=16, blocks=2, heads=4, groups=2),
+    "transformer, all heads": lambda: PixelTransformer(3, size=(6, 7), width=12, blocks=2, heads=2, groups=2),
 }
 
 
@@ -26,11 +30,29 @@ def in_float64():
 
 def influence(net: nn.Module, height: int, width: int, monkeypatch) -> Tensor:
     """Whether pixel b's input moves pixel a's logits, (H W, H W), by the Jacobian of the network from its one-hots."""
+    if isinstance(net, PixelTransformer):
+        return influence_on_tokens(net)
     given = torch.rand(1, 3, height, width)
     for module in (masked, gated):
         monkeypatch.setattr(module, "one_hot", lambda x, levels, dtype: x)
     jacobian = torch.autograd.functional.jacobian(lambda x: net(x)[0].sum(0), given)  # (H, W, 1, K, H, W)
     return jacobian.abs().sum((2, 3)).flatten(2).flatten(0, 1) > 0
+
+
+def influence_on_tokens(net: PixelTransformer) -> Tensor:
+    """The same by the Jacobian from the levels' embeddings, of which that at place t + 1 is pixel t's."""
+    x = torch.randint(3, (1, 1, *net.size))
+
+    def logits(embedded: Tensor) -> Tensor:
+        hook = net.level.register_forward_hook(lambda *_: embedded)
+        try:
+            return net(x)[0].sum(0).flatten()
+        finally:
+            hook.remove()
+
+    jacobian = torch.autograd.functional.jacobian(logits, net.level(torch.randint(3, (1, 42)))).abs().sum((1, 3))
+    assert jacobian.diagonal().min() > 0, "the place itself holds the pixel before"
+    return nn.functional.pad(jacobian[:, 1:], (0, 1)) > 0
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -87,10 +109,10 @@ def test_a_cached_convolution_gives_the_numbers_of_the_whole(mask: str, size: in
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_cached_pass_gives_the_logits_of_the_whole(name: str) -> None:
-    net, x = NETS[name](), torch.randint(3, (2, 1, 6, 5))
-    whole, run = net(x), net.start(2, 6, 5)
+    net, x = NETS[name](), torch.randint(3, (2, 1, 6, 7))
+    whole, run = net(x), net.start(2, 6, 7)
     for row in range(6):
-        for column in range(5):
+        for column in range(7):
             torch.testing.assert_close(run.logits(row, column), whole[:, :, row, column], atol=1e-11, rtol=0)
             run.put(x[:, 0, row, column], row, column)
 
@@ -118,11 +140,11 @@ def test_samples_follow_the_networks_distribution() -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_known_pixels_stay_and_change_what_follows(name: str) -> None:
-    net, uniform = NETS[name](), torch.rand(5, 6, 6)
+    net, uniform = NETS[name](), torch.rand(60, 6, 7)
     with torch.no_grad():
-        net.last.weight.mul_(300)  # at first the levels hardly depend on each other
-        net.last.bias.sub_(net(torch.randint(3, (20, 1, 6, 6))).mean((0, 2, 3)))
-    given, upper = torch.randint(3, (5, 1, 6, 6)), torch.arange(6)[:, None].expand(6, 6) < 3
+        net.last.weight.div_(net(torch.randint(3, (20, 1, 6, 7))).std(0).mean() / 3)  # at first they hardly depend
+        net.last.bias.sub_(net(torch.randint(3, (20, 1, 6, 7))).mean((0, 2, 3)))
+    given, upper = torch.randint(3, (60, 1, 6, 7)), torch.arange(6)[:, None].expand(6, 7) < 3
     *_, free = autoregressive.sample(net, uniform)
     *_, completed = autoregressive.sample(net, uniform, known=(given, upper))
     assert torch.equal(completed[:, :, :3], given[:, :, :3])
@@ -139,20 +161,39 @@ def test_the_gated_network_has_no_blind_spot(monkeypatch) -> None:
     assert torch.equal(seen, before & (up <= 5) & (left.abs() <= 5))
 
 
-def test_a_context_moves_every_layer_and_the_cached_pass(monkeypatch) -> None:
-    net, x = GatedPixelCNN(3, width=8, layers=3, context=4), torch.randint(3, (2, 1, 5, 5))
-    context = torch.randn(2, 4, requires_grad=True)
-    whole, run = net(x, context), net.start(2, 5, 5, context.detach())
-    for row in range(5):
-        for column in range(5):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda c: GatedPixelCNN(3, width=8, layers=3, context=c),
+        lambda c: PixelTransformer(3, size=(6, 7), width=12, heads=2, context=c),
+    ],
+)
+def test_a_context_moves_the_logits_and_the_cached_pass(make) -> None:
+    net, x = make(4), torch.randint(3, (2, 1, 6, 7))
+    context = torch.randn(2, 4)
+    whole, run = net(x, context), net.start(2, 6, 7, context)
+    for row in range(6):
+        for column in range(7):
             torch.testing.assert_close(run.logits(row, column), whole[:, :, row, column].detach(), atol=1e-11, rtol=0)
             run.put(x[:, 0, row, column], row, column)
-    for layer in net.layers:
-        (slope,) = torch.autograd.grad(whole.sum(), layer.context.weight, retain_graph=True)
-        assert (slope != 0).any(1).all() or layer is net.layers[-1]  # the last layer's vertical stack leads nowhere
-    for wrong in (lambda: net(x), lambda: GatedPixelCNN(3)(x, context)):
+    assert ((whole - net(x, context + 1)).abs().amax((0, 1)) > 0).all()
+    for wrong in (lambda: net(x), lambda: make(0)(x, context), lambda: net.start(2, 6, 7)):
         with pytest.raises(ValueError, match="context"):
             wrong()
+
+
+def test_the_transformer_keeps_its_scale_across_depth() -> None:
+    torch.manual_seed(0)
+    net, scales = PixelTransformer(3, size=(6, 7), width=64, blocks=12), []
+    for block in net.blocks:
+        block.register_forward_hook(lambda _module, _given, out: scales.append(out.std().item()))
+    net(torch.randint(3, (4, 1, 6, 7)))
+    assert len(scales) == 12
+    assert max(scales) < 3 * min(scales)
+    with pytest.raises(ValueError, match=r"\(B, 1, 6, 7\); got torch.int64 \(4, 1, 7, 6\)"):
+        net(torch.randint(3, (4, 1, 7, 6)))
+    with pytest.raises(ValueError, match="multiple of heads"):
+        PixelTransformer(3, size=(6, 7), width=10, heads=4)
 
 
 def test_draw_inverts_the_cumulated_probability() -> None:
@@ -166,7 +207,7 @@ def test_draw_inverts_the_cumulated_probability() -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_parameter_that_is_not_masked_gets_a_gradient(name: str) -> None:
-    net, x = NETS[name](), torch.randint(3, (4, 1, 8, 8))
+    net, x = NETS[name](), torch.randint(3, (8, 1, 6, 7))
     nn.functional.cross_entropy(net(x), x[:, 0]).backward()
     for module in net.modules():
         for key, parameter in module.named_parameters(recurse=False):
