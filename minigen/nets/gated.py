@@ -55,10 +55,20 @@ class GatedPixelCNN(nn.Module):
     """Levels (B, 1, H, W) to logits (B, K, H, W), each from all pixels before its own within reach.
 
     levels: K. width: features of each stack. context: number of features of what is drawn for, such as a label's
-    one-hot; 0 is none. reach: of the first layer; the others have half of it, at least 1.
+    one-hot; 0 is none. reach: of the first layer; the others have half of it, at least 1. outputs: channels of the
+    result; K unless given.
     """
 
-    def __init__(self, levels: int, *, width: int = 32, layers: int = 8, reach: int = 3, context: int = 0) -> None:
+    def __init__(
+        self,
+        levels: int,
+        *,
+        width: int = 32,
+        layers: int = 8,
+        reach: int = 3,
+        context: int = 0,
+        outputs: int | None = None,
+    ) -> None:
         super().__init__()
         self.levels, self.context = levels, context
         self.layers = nn.ModuleList(
@@ -67,7 +77,7 @@ class GatedPixelCNN(nn.Module):
             )
             for i in range(layers)
         )
-        self.hidden, self.last = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, levels, 1)
+        self.hidden, self.last = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Levels (B, 1, H, W), int64, and a context (B, features) to logits (B, K, H, W)."""

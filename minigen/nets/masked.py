@@ -110,15 +110,15 @@ class PixelCNN(nn.Module):
     A 7x7 convolution with mask A, residual blocks with mask B, two 1x1 layers. Its field of view has a blind spot: the
     pixels above and to the right that no chain of 3x3 steps reaches. `nets.gated` has none.
 
-    levels: K. width: h, half of the features of a block.
+    levels: K. width: h, half of the features of a block. outputs: channels of the result; K unless given.
     """
 
-    def __init__(self, levels: int, *, width: int = 32, blocks: int = 15) -> None:
+    def __init__(self, levels: int, *, width: int = 32, blocks: int = 15, outputs: int | None = None) -> None:
         super().__init__()
         self.levels = levels
         self.first = MaskedConv2d(levels, 2 * width, 7, mask="A")
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
-        self.hidden, self.last = nn.Conv2d(2 * width, 2 * width, 1), nn.Conv2d(2 * width, levels, 1)
+        self.hidden, self.last = nn.Conv2d(2 * width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Levels (B, 1, H, W), int64, to logits (B, K, H, W)."""
