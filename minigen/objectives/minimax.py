@@ -36,7 +36,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def saturating_loss(fake_logits: Tensor) -> Tensor:
     """E log(1 - D(G(z))): G's part of V. Goodfellow et al. 2014, eq. 1; chapter 02, before (2.12).
 
-    Its derivative by a logit is -D / B: it vanishes where D knows every fake, soon after the start.
+    Its derivative by a logit is -D / B: it vanishes where D knows every fake, as it may early in training.
     """
     return logsigmoid(-fake_logits).mean()
 
