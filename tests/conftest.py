@@ -16,18 +16,18 @@ from filelock import FileLock
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _the_same_start():
+    """Every test begins from the same seed, one thread and single precision, whatever the last one left behind."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture
-def float64():
+def float64(_the_same_start) -> None:
     """Double precision as the default, for structure and derivatives that must be exact."""
-    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,7 @@ from minigen.samplers import autoregressive as sampler
 from minigen.streams import Noise, Stream
 from minigen.train import Run, adams
 
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_the_log_likelihood_sums_over_pixels_and_is_pytorchs_cross_entropy() -> None:

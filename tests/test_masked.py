@@ -21,11 +21,7 @@ NETS = {
     "transformer, all heads": lambda: PixelTransformer(3, size=(6, 7), width=12, blocks=2, heads=2, groups=2),
 }
 
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def influence(net: nn.Module, height: int, width: int, monkeypatch) -> Tensor:

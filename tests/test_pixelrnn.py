@@ -9,11 +9,7 @@ from torch import Tensor, nn
 from minigen.nets import masked, pixelrnn
 from minigen.nets.pixelrnn import DiagonalBiLSTM, DiagonalLSTM, PixelRNN, RowLSTM, skew, unskew
 
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def influence(net: nn.Module, channels: int, height: int, width: int) -> Tensor:
