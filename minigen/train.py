@@ -273,7 +273,10 @@ class Run:
         params, optimizer = self._params[player], self.optimizers[player]
         for p in params:
             p.grad = None
-        loss.backward(inputs=params)  # type: ignore[no-untyped-call]
+        moving = [p for p in params if p.requires_grad]
+        if not moving:
+            raise ValueError(f"every parameter of {player!r} is frozen: nothing is left for its optimiser to move")
+        loss.backward(inputs=moving)  # type: ignore[no-untyped-call]
         value, grads = loss.detach(), [p.grad for p in params if p.grad is not None]
         if not grads:
             raise ValueError(f"the loss of {player!r} does not depend on any of its parameters: check for a detach")

@@ -51,6 +51,31 @@ def test_only_the_mover_gets_gradients_and_learns() -> None:
     assert seen == [(False, True, None)]
 
 
+def test_a_frozen_parameter_stays_and_may_be_thawed() -> None:
+    class Objective(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = nn.Linear(2, 1)
+
+        def turns(self, batch, noise):
+            yield "model", self.model(batch).square().mean(), {}
+
+    objective = Objective()
+    weight, bias = objective.model.weight, objective.model.bias
+    run = Run(objective, torch.optim.Adam(objective.model.parameters(), 0.1))
+    bias.requires_grad_(False)
+    before = weight.detach().clone(), bias.detach().clone()
+    list(run([torch.ones(3, 2)], 1))
+    assert not torch.equal(weight, before[0])
+    assert torch.equal(bias, before[1])
+    bias.requires_grad_(True)
+    list(run([torch.ones(3, 2)], 1))
+    assert not torch.equal(bias, before[1])
+    objective.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="every parameter of 'model' is frozen"):
+        list(run([torch.ones(3, 2)], 1))
+
+
 def test_code_after_a_yield_sees_the_player_moved() -> None:
     values = []
 
