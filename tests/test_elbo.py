@@ -16,11 +16,7 @@ from minigen.train import Run, adams
 
 STD = 0.6
 
-
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def kl(q: MultivariateNormal, p: MultivariateNormal) -> Tensor:
@@ -264,3 +260,62 @@ def test_a_trained_linear_model_reaches_probabilistic_pca() -> None:
     bound = trained.log_weights(x, torch.randn(50, 2000, 2)).mean()
     assert best - 0.05 < bound < best + 0.01
     assert trained.likelihood.log_std.exp().item() ** 2 == pytest.approx(noise.item(), rel=0.05)
+
+
+# Discrete codes
+
+
+def test_the_nearest_code_is_found_and_the_gradient_goes_straight_through() -> None:
+    codes = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-2.0, 0.0]])
+    z = torch.tensor([[[0.4, 0.3], [0.9, 0.2]], [[-1.1, 0.0], [5.0, 5.0]]], requires_grad=True)
+    index = elbo.nearest_code(z, codes)
+    assert index.tolist() == [[0, 1], [2, 1]]
+    through = elbo.straight_through(z, codes[index])
+    torch.testing.assert_close(through, codes[index])
+    (slope,) = torch.autograd.grad((through * torch.arange(2.0)).sum(), z)
+    assert slope.tolist() == [[[0.0, 1.0]] * 2] * 2
+
+
+def vq(codes: int = 4) -> elbo.VQVAE:
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    encoder, decoder = nn.Conv2d(1, 3, 2, stride=2), nn.ConvTranspose2d(3, 1, 2, stride=2)
+    return elbo.VQVAE(encoder, decoder, elbo.Gaussian(1.0), codes=codes, size=3)
+
+
+def test_each_part_of_a_vqvae_learns_from_its_own_term() -> None:
+    model, x = vq(), torch.randn(5, 1, 4, 4)
+    ((_, loss, logs),) = list(model.turns(x, Noise()))
+    z = model.model["encoder"](x).movedim(1, -1)
+    index = model.encode(x)
+    code = model.codes[index]
+    pull = (z - code).square().flatten(1).sum(1).mean()
+    torch.testing.assert_close(loss, logs["distortion"] + 1.25 * pull)
+    for_codes, for_encoder = torch.autograd.grad(loss, [model.codes, model.model["encoder"].weight], retain_graph=True)
+    (alone,) = torch.autograd.grad(pull, model.codes, retain_graph=True)
+    torch.testing.assert_close(for_codes, alone)  # the codebook learns from its distance to the encoder alone
+    assert (for_codes[[k for k in range(4) if k not in index]] == 0).all()
+    output = model.model["decoder"](elbo.straight_through(z, code).movedim(-1, 1))
+    parts = -model.likelihood.log_prob(x, output).mean() + 0.25 * (z - code.detach()).square().flatten(1).sum(1).mean()
+    (both,) = torch.autograd.grad(parts, model.model["encoder"].weight)
+    torch.testing.assert_close(for_encoder, both)
+    assert 1 <= logs["codes in use"] <= 4
+
+
+def test_a_vqvae_learns_as_many_kinds_of_patches_as_it_has_codes() -> None:
+    model = vq(codes=4)
+    kinds = torch.tensor([[1.0, 1, -1, -1], [-1, -1, 1, 1], [1, -1, 1, -1], [1, -1, -1, 1]]).view(4, 1, 2, 2)
+
+    def draw(n: int, *, generator: torch.Generator) -> Tensor:
+        patches = kinds[torch.randint(4, (n, 2, 2), generator=generator)]  # (n, 2, 2, 1, 2, 2)
+        return patches.permute(0, 3, 1, 4, 2, 5).reshape(n, 1, 4, 4)
+
+    run = Run(model, torch.optim.Adam(model.parameters(), 0.01))
+    for _ in run(Stream(draw, batch_size=128), 800):
+        pass
+    x = draw(200, generator=torch.Generator().manual_seed(3))
+    index = model.encode(x)
+    assert index.shape == (200, 2, 2)
+    assert (model.decode(index) - x).square().flatten(1).sum(1).mean() < 0.5 * 16  # two codes would leave half of it
+    with pytest.raises(ValueError, match="0 or more; got -1"):
+        elbo.VQVAE(nn.Identity(), nn.Identity(), elbo.Gaussian(1.0), codes=2, size=1, commitment=-1)

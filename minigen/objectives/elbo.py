@@ -200,3 +200,73 @@ class ELBO(nn.Module):
         loss = distortion + weight * (free_bits(kl, self.free) if self.free else rate)
         yield "model", loss, {"distortion": distortion, "rate": rate}
         self.moves += 1
+
+
+def nearest_code(z: Tensor, codes: Tensor) -> Tensor:
+    """The index of the nearest code (K, D) to each vector (..., D), int64 (...). van den Oord et al. 2017, eq. 1."""
+    distance = torch.cdist(z.reshape(-1, z.shape[-1]), codes)  # (N, K)
+    return distance.argmin(1).view(z.shape[:-1])
+
+
+def straight_through(z: Tensor, quantised: Tensor) -> Tensor:
+    """The value of `quantised` with the gradient of `z`, both (...). van den Oord et al. 2017, section 3.2."""
+    return z + (quantised - z).detach()
+
+
+class VQVAE(nn.Module):
+    """An autoencoder with discrete codes. van den Oord et al. 2017 (Neural discrete representation learning), eq. 3.
+
+    Minimises -log p(x | code) + |sg[z] - code|^2 + commitment |z - sg[code]|^2, summed over an image. The prior over
+    codes is uniform and constant here; a better one is learned afterwards, by the models of chapter 10.
+
+    encoder: images (B, C, H, W) to (B, D, h, w). decoder: (B, D, h, w) to what the likelihood takes. codes: K.
+
+    Logs: "distortion", nats/image; "codes in use", e to the entropy of the batch's code histogram, of K.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        *,
+        codes: int,
+        size: int,
+        commitment: float = 0.25,
+    ) -> None:
+        super().__init__()
+        if commitment < 0:
+            raise ValueError(f"commitment is a weight, 0 or more; got {commitment}")
+        parts = {"encoder": encoder, "decoder": decoder, "codes": nn.Embedding(codes, size)}
+        if isinstance(likelihood, nn.Module):
+            parts["likelihood"] = likelihood
+        self.model, self.likelihood, self.commitment = nn.ModuleDict(parts), likelihood, commitment
+        nn.init.uniform_(self.codes, -1 / codes, 1 / codes)
+
+    @property
+    def codes(self) -> Tensor:
+        """The codebook, (K, D)."""
+        table = self.model["codes"]
+        assert isinstance(table, nn.Embedding)
+        return table.weight
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images to the indices of their codes, int64 (B, h, w)."""
+        return nearest_code(self.model["encoder"](x).movedim(1, -1), self.codes)
+
+    def decode(self, index: Tensor) -> Tensor:
+        """Indices (B, h, w) to mean images (B, C, H, W)."""
+        return self.likelihood.mean(self.model["decoder"](self.codes[index].movedim(-1, 1)))
+
+    def turns(self, x: Tensor, noise: Noise) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        z = self.model["encoder"](x).movedim(1, -1)  # (B, h, w, D)
+        index = nearest_code(z, self.codes)
+        code = self.codes[index]
+        output = self.model["decoder"](straight_through(z, code).movedim(-1, 1))
+        distortion = -self.likelihood.log_prob(x, output).mean()
+        pull = (z.detach() - code).square().flatten(1).sum(1).mean()
+        commit = (z - code.detach()).square().flatten(1).sum(1).mean()
+        ones = torch.ones_like(index.flatten(), dtype=z.dtype)  # not bincount, which waits for a GPU
+        share = z.new_zeros(len(self.codes)).index_add(0, index.flatten(), ones) / index.numel()
+        logs = {"distortion": distortion, "codes in use": torch.special.entr(share).sum().exp()}
+        yield "model", distortion + pull + self.commitment * commit, logs
