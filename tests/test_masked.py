@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from minigen.nets import gated, masked
 from minigen.nets.gated import GatedPixelCNN
 from minigen.nets.masked import MaskedConv2d, PixelCNN
 from minigen.nets.transformer import PixelTransformer
+from minigen.objectives.autoregressive import LogisticMixture
 from minigen.samplers import autoregressive
 
 NETS = {
@@ -20,6 +22,17 @@ NETS = {
     "transformer, two groups": lambda: PixelTransformer(3, size=(6, 7), width=16, blocks=2, heads=4, groups=2),
     "transformer, all heads": lambda: PixelTransformer(3, size=(6, 7), width=12, blocks=2, heads=2, groups=2),
 }
+
+CONTEXTS = {
+    "gated, context": lambda: GatedPixelCNN(3, width=8, layers=3, context=4),
+    "transformer, context": lambda: PixelTransformer(3, size=(6, 7), width=16, heads=4, groups=2, context=4),
+}
+MIXTURES = {
+    "pixelcnn, mixture": lambda: LogisticMixture(PixelCNN(3, width=8, blocks=2, outputs=6), 3),
+    "gated, context, mixture": lambda: LogisticMixture(GatedPixelCNN(3, width=8, layers=3, context=4, outputs=6), 3),
+    "transformer, mixture": lambda: LogisticMixture(PixelTransformer(3, size=(6, 7), width=12, heads=2, outputs=6), 3),
+}
+SAMPLED = NETS | CONTEXTS | MIXTURES
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -101,6 +114,8 @@ def test_a_cached_convolution_gives_the_numbers_of_the_whole(mask: str, size: in
                 run.put(x[:, :, row, column], row, column)
             torch.testing.assert_close(run.at(row, column), whole[:, :, row, column], atol=1e-12, rtol=0)
             run.put(x[:, :, row, column], row, column)
+    again = torch.stack([run.at(row, column) for row in range(5) for column in range(6)], dim=2)
+    torch.testing.assert_close(again.view_as(whole), whole, atol=1e-12, rtol=0, msg="what comes later is masked")
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -113,14 +128,61 @@ def test_a_cached_pass_gives_the_logits_of_the_whole(name: str) -> None:
             run.put(x[:, 0, row, column], row, column)
 
 
-@pytest.mark.parametrize("name", NETS)
+def sharp(name: str, n: int) -> tuple[nn.Module, Tensor | None]:
+    """A network whose logits move by 1 with the pixels before (of an untrained one: hardly), and a context."""
+    net = SAMPLED[name]()
+    context = torch.randn(n, 4) if ", context" in name else None
+    inner = net.net if isinstance(net, LogisticMixture) else net
+    with torch.no_grad():
+        found = inner(torch.randint(3, (n, 1, 6, 7)), *(() if context is None else (context,)))
+        factor = 1 / found.std(0).mean()
+        inner.last.weight.mul_(factor)
+        inner.last.bias.sub_(found.mean((0, 2, 3))).mul_(factor)
+    return net, context
+
+
+@pytest.mark.parametrize("name", SAMPLED)
 def test_cached_and_naive_samples_are_the_same_pixel_by_pixel(name: str) -> None:
-    net, uniform = NETS[name](), torch.rand(4, 6, 7)
+    (net, context), uniform = sharp(name, 20), torch.rand(20, 6, 7)
+    last = {}
     for temperature in (1.0, 0.5, 0.0):
-        cached = list(autoregressive.sample(net, uniform, temperature=temperature))
-        naive = list(autoregressive.sample(net, uniform, temperature=temperature, cached=False))
+        options = {"temperature": temperature, "context": context}
+        cached = list(autoregressive.sample(net, uniform, **options))
+        naive = list(autoregressive.sample(net, uniform, **options, cached=False))
         assert len(cached) == 6
         assert all(torch.equal(a, b) for a, b in zip(cached, naive, strict=True))
+        last[temperature] = cached[-1]
+    assert len(last[1.0].unique()) == 3
+    assert len(last[1.0].unique(dim=0)) == 20
+    assert not torch.equal(last[1.0], last[0.5])
+    assert not torch.equal(last[0.5], last[0.0])
+    if context is not None:
+        *_, other = autoregressive.sample(net, uniform, context=-context)
+        assert not torch.equal(other, last[1.0])
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_cached_sampling_computes_about_as_much_as_one_forward_pass(name: str) -> None:
+    """The naive loop over 42 pixels computes 42 times as much. Of a forward pass, attention itself is not counted."""
+    net, context = sharp(name, 4)
+    uniform, given = torch.rand(4, 6, 7), () if context is None else (context,)
+    with FlopCounterMode(display=False) as once:
+        net(torch.zeros(4, 1, 6, 7, dtype=torch.int64), *given)
+    with FlopCounterMode(display=False) as cached:
+        list(autoregressive.sample(net, uniform, context=context))
+    assert 0 < cached.get_total_flops() < 1.5 * once.get_total_flops()
+
+
+def test_sampled_levels_are_the_callers_to_use() -> None:
+    """Between rows gradients are on, and what was yielded can take part in them and be changed."""
+    net, rows = PixelCNN(3, width=8, blocks=1), []
+    for levels in autoregressive.sample(net, torch.rand(2, 3, 3)):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        net(levels).sum().backward()
+        rows.append(levels.add_(1))
+    assert (rows[0] >= 1).all()
+    assert (rows[0][:, :, 1:] == 1).all(), "the rows to come are 0 at first, whatever becomes of those yielded later"
 
 
 def test_samples_follow_the_networks_distribution() -> None:
@@ -134,19 +196,17 @@ def test_samples_follow_the_networks_distribution() -> None:
     torch.testing.assert_close(share, log_p.exp().detach(), atol=0.015, rtol=0)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_known_pixels_stay_and_change_what_follows(name: str) -> None:
-    net, uniform = NETS[name](), torch.rand(60, 6, 7)
-    with torch.no_grad():
-        net.last.weight.div_(net(torch.randint(3, (20, 1, 6, 7))).std(0).mean() / 3)  # at first they hardly depend
-        net.last.bias.sub_(net(torch.randint(3, (20, 1, 6, 7))).mean((0, 2, 3)))
-    given, upper = torch.randint(3, (60, 1, 6, 7)), torch.arange(6)[:, None].expand(6, 7) < 3
-    *_, free = autoregressive.sample(net, uniform)
-    *_, completed = autoregressive.sample(net, uniform, known=(given, upper))
-    assert torch.equal(completed[:, :, :3], given[:, :, :3])
-    assert not torch.equal(completed[:, :, 3:], free[:, :, 3:])
-    *_, again = autoregressive.sample(net, uniform, known=(given, upper), cached=False)
-    assert torch.equal(again, completed)
+    (net, context), uniform = sharp(name, 20), torch.rand(20, 6, 7)
+    given, upper = torch.randint(3, (20, 1, 6, 7)), torch.arange(6)[:, None].expand(6, 7) < 3
+    *_, free = autoregressive.sample(net, uniform, context=context)
+    for known in (upper, torch.rand(6, 7) < 0.5):
+        *_, completed = autoregressive.sample(net, uniform, context=context, known=(given, known))
+        assert torch.equal(completed[:, :, known], given[:, :, known])
+        assert not torch.equal(completed[:, :, ~known], free[:, :, ~known])
+        *_, again = autoregressive.sample(net, uniform, context=context, known=(given, known), cached=False)
+        assert torch.equal(again, completed)
 
 
 def test_the_gated_network_has_no_blind_spot(monkeypatch) -> None:
@@ -197,6 +257,8 @@ def test_draw_inverts_the_cumulated_probability() -> None:
     uniform = torch.tensor([0.0, 0.1999, 0.2001, 0.4999, 0.5001, 1 - 1e-12])
     assert autoregressive.draw(logits, uniform).tolist() == [0, 0, 1, 1, 2, 2]
     assert autoregressive.draw(logits, uniform, temperature=0).tolist() == [2] * 6
+    squares = torch.tensor([0.1052, 0.1053, 0.3421, 0.3422])  # 0.04, 0.09, 0.25, of 0.38
+    assert autoregressive.draw(logits[:4], squares, temperature=0.5).tolist() == [0, 1, 1, 2]
     with pytest.raises(ValueError, match="0 or more; got -1"):
         autoregressive.draw(logits, uniform, temperature=-1)
 

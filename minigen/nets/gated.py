@@ -6,8 +6,6 @@ cached passes are those of `nets.masked`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -99,65 +97,69 @@ class GatedPixelCNN(nn.Module):
 
 
 class GatedPass:
-    """The cached pass of a `GatedPixelCNN`.
+    """The cached pass of a `GatedPixelCNN`: the vertical stack by rows, the horizontal one by pixels."""
 
-    Vertical features of a row depend on the rows above, so each layer computes them once, when its row begins, from
-    the rows of its own input that it keeps: (n, C, H + r, W + 2r). Horizontal inputs are kept as (n, W + r, C).
-    """
-
+    @torch.no_grad()
     def __init__(self, net: GatedPixelCNN, n: int, height: int, width: int, context: Tensor | None) -> None:
-        self.net, self.width, self.row, self.rows, self.pixels = net, width, -1, [], []
-        self.context, self.down, self.kernels = [], [], []
-        like = net.last.weight
-        for layer in self._layers():
-            r, c = layer.reach, layer.vertical.in_channels
-            self.rows.append(like.new_zeros(n, c, height + r, width + 2 * r))
-            self.pixels.append(like.new_zeros(n, width + r, c))
-            self.down.append(like)
-            # Taps in the order of the window (position, feature), to be one matrix product.
-            self.kernels.append(layer.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous())
-            added = layer.context(context).chunk(2, dim=1) if layer.context is not None else (0.0, 0.0)
-            self.context.append(added)
-
-    def _layers(self) -> Iterator[GatedLayer]:
-        for layer in self.net.layers:
+        self.levels, self.row, self.layers = net.levels, -1, []
+        for layer in net.layers:
             assert isinstance(layer, GatedLayer)
-            yield layer
-
-    def _begin(self, row: int) -> None:
-        """Vertical features of a row through all layers, and what they add to each pixel of it."""
-        self.row, v = row, None
-        for i, layer in enumerate(self._layers()):
-            r, kept = layer.reach, self.rows[i]
-            if v is not None:
-                kept[:, :, row + r, r : r + self.width] = v
-            seen = kept[:, :, row : row + r + (not layer.first)]
-            new = layer.vertical(seen)  # (n, 2C, 1, W)
-            self.down[i] = layer.down(new)[:, :, 0].permute(2, 0, 1) + layer.horizontal.bias  # (W, n, 2C)
-            for_v, for_h = self.context[i]
-            self.down[i] = self.down[i] + for_h
-            v = gate(new[:, :, 0] + (for_v[:, :, None] if isinstance(for_v, Tensor) else for_v))  # (n, C, W)
-            self.pixels[i].zero_()
+            self.layers.append(LayerPass(layer, n, height, width, context))
+        self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
 
     @torch.no_grad()
     def logits(self, row: int, column: int) -> Tensor:
         """Logits of this pixel, (n, K)."""
         if row != self.row:
-            self._begin(row)
-        h: Tensor | None = None
-        for i, layer in enumerate(self._layers()):
-            r, kept = layer.reach, self.pixels[i]
-            if h is not None:
-                kept[:, column + r] = h
-            seen = kept[:, column : column + r + (not layer.first)].flatten(1)  # (n, positions * C)
-            new = pointwise(layer.out, gate(torch.addmm(self.down[i][column], seen, self.kernels[i])))
-            h = new if h is None else h + new
-        assert h is not None
-        return pointwise(self.net.last, pointwise(self.net.hidden, h.relu()).relu())
+            self.row, v = row, None
+            for layer in self.layers:
+                v = layer.begin(v, row)
+        h = self.layers[0].step(None, column)
+        for layer in self.layers[1:]:
+            h = layer.step(h, column)
+        return functional.linear(functional.linear(h.relu(), *self.hidden).relu(), *self.last)
 
     def put(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,)."""
-        r = self.net.layers[0].reach
-        x = functional.one_hot(levels, self.net.levels).to(self.rows[0].dtype)
-        self.rows[0][:, :, row + r, column + r] = x  # type: ignore[operator]
-        self.pixels[0][:, column + r] = x  # type: ignore[operator]
+        first = self.layers[0]
+        x = functional.one_hot(levels, self.levels).to(first.rows.dtype)
+        first.rows[:, :, row + first.reach, column + first.reach] = first.pixels[:, column + first.reach] = x
+
+
+class LayerPass:
+    """One layer, with its vertical inputs so far, (n, C, H + r, W + 2r), and this row's horizontal ones, (n, W + r, C).
+
+    Vertical features of a row depend on rows of the image that are done: they are computed once, when their row begins,
+    with what they add to each of its pixels.
+    """
+
+    added: Tensor
+
+    @torch.no_grad()
+    def __init__(self, layer: GatedLayer, n: int, height: int, width: int, context: Tensor | None) -> None:
+        r, c, across = layer.reach, layer.vertical.in_channels, layer.horizontal
+        self.layer, self.reach, self.length, self.width = layer, r, r + (not layer.first), width
+        self.rows = across.weight.new_zeros(n, c, height + r, width + 2 * r)
+        self.pixels = across.weight.new_zeros(n, width + r, c)
+        # Taps in the order of the window (position, feature), to be one matrix product.
+        self.taps = across.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous()
+        self.out = pointwise(layer.out)
+        given: Tensor = across.weight.new_zeros(1, 2) if layer.context is None else layer.context(context)
+        self.for_v, self.for_h = given[:, :, None].chunk(2, dim=1)  # (n, 2C, 1)
+
+    def begin(self, v: Tensor | None, row: int) -> Tensor:
+        """Vertical features of a row, (n, C, W), from those of the layer before; the first layer knows the image."""
+        r = self.reach
+        if v is not None:
+            self.rows[:, :, row + r, r : r + self.width] = v
+        new = self.layer.vertical(self.rows[:, :, row : row + self.length])  # (n, 2C, 1, W)
+        self.added = (self.layer.down(new)[:, :, 0] + self.for_h).permute(2, 0, 1) + self.layer.horizontal.bias
+        return gate(new[:, :, 0] + self.for_v)
+
+    def step(self, h: Tensor | None, column: int) -> Tensor:
+        """Horizontal features of a pixel, (n, C), from those of the layer before; the first layer knows the image."""
+        if h is not None:
+            self.pixels[:, column + self.reach] = h
+        seen = self.pixels[:, column : column + self.length].flatten(1)  # (n, positions * C)
+        new = functional.linear(gate(torch.addmm(self.added[column], seen, self.taps)), *self.out)
+        return new if h is None else h + new

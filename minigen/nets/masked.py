@@ -9,7 +9,6 @@ pixel by pixel in raster order. It gives the numbers of `forward`, up to roundin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -58,17 +57,15 @@ class MaskedConv2d(nn.Conv2d):
 
 
 class ConvPass:
-    """One masked convolution, a position at a time: its inputs so far, (n, H + 2r, W + 2r, C), padded with zeros."""
+    """One masked convolution, a position at a time: its inputs so far, (n, H + r, W + 2r, C), padded with zeros."""
 
+    @torch.no_grad()
     def __init__(self, conv: MaskedConv2d, n: int, height: int, width: int) -> None:
-        self.reach = conv.kernel_size[0] // 2
-        weight, seen = conv.weight.detach(), conv.mask.bool()
-        self.rows = self.reach + 1 if seen[self.reach].any() else self.reach
-        self.weight = weight[:, :, seen].flatten(1).T.contiguous()  # (c_in * positions, c_out)
-        self.bias = conv.bias.detach() if conv.bias is not None else None
-        self.places = seen[: self.reach + 1].flatten().nonzero()[:, 0]
-        size = (n, height + 2 * self.reach, width + 2 * self.reach, conv.in_channels)
-        self.inputs = weight.new_zeros(size)
+        r = self.reach = conv.kernel_size[0] // 2
+        weight = (conv.weight * conv.mask)[:, :, : r + 1]  # the rows below see nothing
+        self.weight = weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()  # (positions c_in, c_out)
+        self.bias = weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias
+        self.inputs = weight.new_zeros(n, height + r, width + 2 * r, conv.in_channels)
 
     def put(self, x: Tensor, row: int, column: int) -> None:
         """Set the input at this position, (n, c_in)."""
@@ -76,16 +73,13 @@ class ConvPass:
 
     def at(self, row: int, column: int) -> Tensor:
         """The output at this position, (n, c_out), from what was put."""
-        size = 2 * self.reach + 1
-        window = self.inputs[:, row : row + self.reach + 1, column : column + size].flatten(1, 2)  # (n, positions, C)
-        seen = window[:, self.places].transpose(1, 2).flatten(1)  # (n, C * positions)
-        return torch.addmm(self.bias, seen, self.weight) if self.bias is not None else seen @ self.weight
+        window = self.inputs[:, row : row + self.reach + 1, column : column + 2 * self.reach + 1]
+        return torch.addmm(self.bias, window.flatten(1), self.weight)
 
 
-def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of size 1 at one position: (n, c_in) to (n, c_out)."""
-    assert isinstance(conv, nn.Conv2d)
-    return functional.linear(x, conv.weight[:, :, 0, 0], conv.bias)
+def pointwise(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Weight (c_out, c_in) and bias of a convolution of size 1, as `functional.linear` takes them at one position."""
+    return conv.weight[:, :, 0, 0], conv.bias
 
 
 class ResidualBlock(nn.Module):
@@ -143,24 +137,24 @@ def one_hot(x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
 class PixelCNNPass:
     """The cached pass of a `PixelCNN`: one position through every layer."""
 
+    @torch.no_grad()
     def __init__(self, net: PixelCNN, n: int, height: int, width: int) -> None:
-        self.net, self.first = net, net.first.start(n, height, width)
-        self.masked = [block.masked.start(n, height, width) for block in self._blocks()]
-
-    def _blocks(self) -> Iterator[ResidualBlock]:
-        for block in self.net.blocks:
+        self.levels, self.first, self.blocks = net.levels, net.first.start(n, height, width), []
+        for block in net.blocks:
             assert isinstance(block, ResidualBlock)
-            yield block
+            masked = block.masked.start(n, height, width)
+            self.blocks.append((pointwise(block.narrow), masked, pointwise(block.widen)))
+        self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
 
     @torch.no_grad()
     def logits(self, row: int, column: int) -> Tensor:
         """Logits of this pixel, (n, K)."""
         h = self.first.at(row, column)  # (n, 2h)
-        for block, masked in zip(self._blocks(), self.masked, strict=True):
-            masked.put(pointwise(block.narrow, h.relu()).relu(), row, column)
-            h = h + pointwise(block.widen, masked.at(row, column).relu())
-        return pointwise(self.net.last, pointwise(self.net.hidden, h.relu()).relu())
+        for narrow, masked, widen in self.blocks:
+            masked.put(functional.linear(h.relu(), *narrow).relu(), row, column)
+            h = h + functional.linear(masked.at(row, column).relu(), *widen)
+        return functional.linear(functional.linear(h.relu(), *self.hidden).relu(), *self.last)
 
     def put(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,)."""
-        self.first.put(functional.one_hot(levels, self.net.levels).to(self.first.inputs.dtype), row, column)
+        self.first.put(functional.one_hot(levels, self.levels).to(self.first.inputs.dtype), row, column)

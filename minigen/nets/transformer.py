@@ -31,21 +31,54 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) to the same."""
-        q, k, v = (part.transpose(1, 2) for part in self.split(x))  # (B, heads or groups, T, D)
+        found = self.qkv(self.norm_attention(x))
+        parts = found.view(*x.shape[:2], self.heads + 2 * self.groups, self.size).transpose(1, 2)
+        q, k, v = torch.split(parts, [self.heads, self.groups, self.groups], dim=1)  # (B, heads or groups, T, D)
         k, v = (part.repeat_interleave(self.heads // self.groups, dim=1) for part in (k, v))
-        return self.finish(x, functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2))
-
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries (B, T, heads, D), keys and values (B, T, groups, D) of a block's input (B, T, width)."""
-        found: Tensor = self.qkv(self.norm_attention(x))
-        parts = found.view(*x.shape[:2], self.heads + 2 * self.groups, self.size)
-        return torch.split(parts, [self.heads, self.groups, self.groups], dim=2)
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """What follows the attention, (B, T, heads, D), in a block whose input was x."""
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)  # (B, T, heads, D)
         x = x + self.out(attended.flatten(2))
         added: Tensor = x + self.mlp(self.norm_mlp(x))
         return added
+
+    def start(self, n: int, length: int) -> BlockPass:
+        """A cached pass over n sequences of at most this length."""
+        return BlockPass(self, n, length)
+
+
+class BlockPass:
+    """One block, a token at a time, with the keys so far (n groups, D, T) and the values (n groups, T, D).
+
+    For so few tokens a call of a module takes as long as its arithmetic. So the weights are looked up once, here, and
+    those of the queries have the scale of the scores, 1/sqrt(D).
+    """
+
+    @torch.no_grad()
+    def __init__(self, block: CausalBlock, n: int, length: int) -> None:
+        up, down = block.mlp[0], block.mlp[2]
+        assert isinstance(up, nn.Linear)
+        assert isinstance(down, nn.Linear)
+        rows, width, self.size = n * block.groups, block.heads * block.size, block.size
+        self.parts = [width, block.groups * block.size, block.groups * block.size]
+        scale = torch.ones_like(block.qkv.bias)
+        scale[:width] = block.size**-0.5
+        self.qkv = block.qkv.weight * scale[:, None], block.qkv.bias * scale
+        self.out, self.up, self.down = ((layer.weight, layer.bias) for layer in (block.out, up, down))
+        self.norm_attention, self.norm_mlp = (
+            (norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in (block.norm_attention, block.norm_mlp)
+        )
+        self.keys, self.values = scale.new_zeros(rows, self.size, length), scale.new_zeros(rows, length, self.size)
+
+    def step(self, x: Tensor, t: int) -> Tensor:
+        """The output at place t, (n, width), from the input there, (n, width), and those of earlier steps."""
+        found = functional.linear(functional.layer_norm(x, *self.norm_attention), *self.qkv)
+        q, k, v = torch.split(found, self.parts, dim=1)
+        self.keys[:, :, t], self.values[:, t] = k.reshape(-1, self.size), v.reshape(-1, self.size)
+        q = q.reshape(len(self.keys), -1, self.size)  # (n groups, heads / groups, D)
+        scores = torch.bmm(q, self.keys[:, :, : t + 1])  # (n groups, heads / groups, t + 1)
+        attended = torch.bmm(scores.softmax(-1), self.values[:, : t + 1])  # (n groups, heads / groups, D)
+        x = x + functional.linear(attended.view(x.shape), *self.out)
+        hidden = functional.gelu(functional.linear(functional.layer_norm(x, *self.norm_mlp), *self.up))
+        return x + functional.linear(hidden, *self.down)
 
 
 class PixelTransformer(nn.Module):
@@ -55,7 +88,8 @@ class PixelTransformer(nn.Module):
     row and a column embedding say which pixel is to be predicted.
 
     levels: K. size: H and W. groups: of heads with common keys and values, see `CausalBlock`.
-    context: number of features of what is drawn for, such as a label's one-hot; 0 is none.
+    context: number of features of what is drawn for, such as a label's one-hot; 0 is none. outputs: channels of the
+    result; K unless given.
     """
 
     def __init__(
@@ -68,6 +102,7 @@ class PixelTransformer(nn.Module):
         heads: int = 4,
         groups: int = 1,
         context: int = 0,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.levels, self.size, self.context = levels, size, context
@@ -75,7 +110,7 @@ class PixelTransformer(nn.Module):
         self.row, self.column = nn.Embedding(size[0], width), nn.Embedding(size[1], width)
         self.given = nn.Linear(context, width, bias=False) if context else None
         self.blocks = nn.ModuleList(CausalBlock(width, heads, groups) for _ in range(blocks))
-        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, levels)
+        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, outputs or levels)
         for embedding in (self.level, self.row, self.column):
             nn.init.normal_(embedding.weight, std=0.5)
         with torch.no_grad():  # the sum over blocks then stays at the scale of the embeddings
@@ -91,17 +126,20 @@ class PixelTransformer(nn.Module):
             raise ValueError(f"levels must be int64 {wanted}; got {x.dtype} {tuple(x.shape)}")
         start = torch.full_like(x[:, 0, 0, :1], self.levels)
         shifted = torch.cat([start, x.flatten(1)[:, :-1]], dim=1)  # (B, T)
-        places = (self.row.weight[:, None] + self.column.weight).flatten(0, 1)  # (T, width)
-        h = self.level(shifted) + places + self.offset(context, len(x))[:, None]
+        h = self.level(shifted) + self.places() + self.offset(context)[:, None]
         for block in self.blocks:
             h = block(h)
-        return self.logits(h).mT.reshape(len(x), self.levels, *self.size)  # (B, T, K) to (B, K, H, W)
+        return self.logits(h).mT.reshape(len(x), -1, *self.size)  # (B, T, K) to (B, K, H, W)
 
-    def offset(self, context: Tensor | None, n: int) -> Tensor:
-        """What the context adds to every token, (B, width)."""
+    def places(self) -> Tensor:
+        """What says which pixel is to be predicted, (T, width)."""
+        return (self.row.weight[:, None] + self.column.weight).flatten(0, 1)
+
+    def offset(self, context: Tensor | None) -> Tensor:
+        """What the context adds to every token, (B, width); (1, 1) without one."""
         if (context is None) != (self.given is None):
             raise ValueError(f"context must be (B, {self.context})" if self.given else "this net takes no context")
-        added: Tensor = self.given(context) if self.given is not None else self.last.weight.new_zeros(n, 1)
+        added: Tensor = self.given(context) if self.given is not None else self.last.weight.new_zeros(1, 1)
         return added
 
     def logits(self, h: Tensor) -> Tensor:
@@ -122,31 +160,23 @@ class PixelTransformer(nn.Module):
 
 
 class TransformerPass:
-    """The cached pass of a `PixelTransformer`: each block's keys (n groups, D, T) and values (n groups, T, D)."""
+    """The cached pass of a `PixelTransformer`: one token through every block."""
 
     @torch.no_grad()
     def __init__(self, net: PixelTransformer, n: int, context: Tensor | None) -> None:
-        self.net, length, like = net, net.size[0] * net.size[1], net.last.weight
-        self.before = torch.full((n,), net.levels, dtype=torch.int64, device=like.device)
-        self.offset = net.offset(context, n)
-        self.kept = []
-        for block in net._blocks():
-            rows = n * block.groups
-            self.kept.append((like.new_zeros(rows, block.size, length), like.new_zeros(rows, length, block.size)))
+        self.net, self.level = net, net.level.weight
+        self.before = torch.full((n,), net.levels, dtype=torch.int64, device=self.level.device)
+        self.places = net.places()[:, None] + net.offset(context)  # (T, n or 1, width)
+        self.blocks = [block.start(n, len(self.places)) for block in net._blocks()]
 
     @torch.no_grad()
     def logits(self, row: int, column: int) -> Tensor:
         """Logits of this pixel, (n, K)."""
-        net, t = self.net, row * self.net.size[1] + column
-        h = (net.level(self.before) + net.row.weight[row] + net.column.weight[column] + self.offset)[:, None]
-        for block, (keys, values) in zip(net._blocks(), self.kept, strict=True):
-            q, k, v = block.split(h)
-            q = q.reshape(len(keys), -1, block.size)  # (n groups, heads / groups, D)
-            keys[:, :, t], values[:, t] = k.reshape(-1, block.size), v.reshape(-1, block.size)
-            scores = torch.bmm(q / block.size**0.5, keys[:, :, : t + 1])  # (n groups, heads / groups, t + 1)
-            attended = torch.bmm(scores.softmax(-1), values[:, : t + 1])
-            h = block.finish(h, attended.view(len(h), 1, block.heads, block.size))
-        return net.logits(h[:, 0])
+        t = row * self.net.size[1] + column
+        h = self.level[self.before] + self.places[t]  # (n, width)
+        for block in self.blocks:
+            h = block.step(h, t)
+        return self.net.logits(h)
 
     def put(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,)."""

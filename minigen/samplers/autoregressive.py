@@ -5,7 +5,7 @@ Randomness is an argument: uniform numbers (n, H, W) decide each pixel, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -15,14 +15,18 @@ from minigen.nets.masked import Pass
 
 
 class RasterNet(Protocol):
-    """A network from levels (B, 1, H, W) to logits (B, K, H, W), each from the pixels before its own alone."""
+    """A network from levels (B, 1, H, W) to logits (B, K, H, W), each from the pixels before its own alone.
 
-    def __call__(self, x: Tensor) -> Tensor:
+    A network that draws for a context takes it, (B, features), as a last argument of both.
+    """
+
+    def __call__(self, x: Tensor, *context: Tensor) -> Tensor:
         """All logits at once."""
         ...
 
-    def start(self, n: int, height: int, width: int) -> Pass:
-        """A cached pass over n images."""
+    @property
+    def start(self) -> Callable[..., Pass]:
+        """`start(n, height, width, *context)` begins a cached pass over n images."""
         ...
 
 
@@ -43,6 +47,7 @@ def sample(
     net: RasterNet,
     uniform: Tensor,
     *,
+    context: Tensor | None = None,
     temperature: float = 1.0,
     known: tuple[Tensor, Tensor] | None = None,
     cached: bool = True,
@@ -50,22 +55,24 @@ def sample(
     """Images pixel by pixel; yields the levels so far, (n, 1, H, W), int64, after each row. Missing pixels are 0.
 
     uniform: (n, H, W) in [0, 1), what decides each pixel.
+    context: what to draw for, (n, features), where the network takes one.
     known: levels (n, 1, H, W) and a mask (H, W) of the pixels to take from them; the others are drawn. It is a sample
     given the known pixels only where these come first in raster order, such as an upper half.
     cached: False runs the whole network for every pixel, the slow way, for comparison.
     """
     n, height, width = uniform.shape
     levels = torch.zeros(n, 1, height, width, dtype=torch.int64, device=uniform.device)
-    run = net.start(n, height, width) if cached else None
+    given = () if context is None else (context,)
+    run = net.start(n, height, width, *given) if cached else None
     for row in range(height):
-        for column in range(width):
-            with torch.no_grad():  # at a known pixel too: a cached pass has to go through it
-                logits = run.logits(row, column) if run else net(levels)[:, :, row, column]
-            if known is not None and known[1][row, column]:
-                new = known[0][:, 0, row, column]
-            else:
-                new = draw(logits, uniform[:, row, column], temperature=temperature)
-            levels[:, 0, row, column] = new
-            if run:
-                run.put(new, row, column)
+        with torch.inference_mode():  # left before the yield, where the caller goes on
+            for column in range(width):  # through known pixels too: a cached pass has to see them
+                logits = run.logits(row, column) if run else net(levels, *given)[:, :, row, column]
+                if known is not None and known[1][row, column]:
+                    new = known[0][:, 0, row, column]
+                else:
+                    new = draw(logits, uniform[:, row, column], temperature=temperature)
+                levels[:, 0, row, column] = new
+                if run:
+                    run.put(new, row, column)
         yield levels.clone()
