@@ -318,7 +318,7 @@ def test_an_interrupt_inside_the_function_goes_through() -> None:
 def test_names_that_do_not_exist() -> None:
     with pytest.raises(KeyError, match=r"did you mean minimax\.generator_turn or"):
         assess("minimax.generator_tur", torch.sum)
-    with pytest.raises(KeyError, match=r"there are images\.bits_per_dim, .*start\.to_float"):
+    with pytest.raises(KeyError, match=r"there are autoregressive\.draw, .*start\.to_float"):
         assess("unheard of", torch.sum)
     with pytest.raises(ValueError, match=r"'start\.to_float' has no personal form"):
         assess("start.to_float", torch.sum, student="ada")
