@@ -1,8 +1,10 @@
 """Worlds: distributions with exact samples, log-density, entropy, score and posterior."""
 
+from .conditionals import ExactConditionals
 from .line import Line
+from .linear import LinearGaussian
 from .mixture import GaussianMixture
 from .shapes import Shapes, Split
 from .templates import Entropy, Templates
 
-__all__ = ["Entropy", "GaussianMixture", "Line", "Shapes", "Split", "Templates"]
+__all__ = ["Entropy", "ExactConditionals", "GaussianMixture", "Line", "LinearGaussian", "Shapes", "Split", "Templates"]
