@@ -165,9 +165,16 @@ def _evaluate(given: argparse.Namespace) -> int:
     return 0
 
 
+def _export(given: argparse.Namespace) -> int:
+    loaded = recipes.load(given.folder, device=_device("cpu"))
+    path = recipes.export(loaded, given.out or recipes.FOLDER, seed=SAMPLE_SEED)
+    print(f"{path}: {path.stat().st_size:,} bytes of {loaded.recipe.name}, step {loaded.run.n:,}")
+    return 0
+
+
 def _table(result: dict[str, Any], recipe: Recipe) -> str:
-    def shown(value: float) -> str:
-        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
     yardstick = recipe.target.yardstick
     head = f"{result['recipe']} at step {result['step']:,}; {result['samples']:,} samples, seed {result['seed']}"
@@ -251,6 +258,11 @@ EVALUATE = """\
 Judge samples of the run in a folder. Each figure stands beside the yardstick:
 what exact samples of a world, or unseen real images, reach at the same size.
 """
+EXPORT = """\
+Write the averaged networks of the run in a folder, without optimisers, as
+  FAMILY-DATA.safetensors   their weights
+  FAMILY-DATA.json          the command that made them, hash, licence, figures
+"""
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
@@ -307,6 +319,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
             add("--json", metavar="FILE", help="write the figures there as well")
         add("--seed", type=int, default=SAMPLE_SEED, metavar="S", help=f"of the noise (default: {SAMPLE_SEED})")
         add("--device", choices=DEVICES, help="where to compute (default: cuda, else mps, else cpu)")
+    add = command("export", _export, "keep a trained run's networks as a checkpoint", EXPORT)
+    add("folder", metavar="DIR", help="a folder that train wrote")
+    add("--out", metavar="DIR", help="where to (default: the checkpoints that come with minigen)")
     command("list", _list, "the recipes that there are", "The recipes that there are.")
     return top, commands
 

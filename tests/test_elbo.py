@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
 from minigen.nets.mlp import MLPEncoder, MLPGenerator
 from minigen.objectives import elbo
@@ -262,6 +270,22 @@ def test_a_trained_linear_model_reaches_probabilistic_pca() -> None:
     assert trained.likelihood.log_std.exp().item() ** 2 == pytest.approx(noise.item(), rel=0.05)
 
 
+def test_the_aggregated_posterior_is_the_mixture_of_guesses() -> None:
+    q, z = elbo.Posterior(torch.randn(7, 2), 0.5 * torch.randn(7, 2)), torch.randn(4, 2)
+    parts = Independent(Normal(q.mean, q.log_std.exp()), 1)
+    mixture = MixtureSameFamily(Categorical(logits=torch.zeros(7)), parts)
+    torch.testing.assert_close(elbo.aggregated_log_prob(z, q), mixture.log_prob(z))
+
+
+def test_a_standard_deviation_of_each_entry() -> None:
+    law = elbo.Gaussian(0.5, learned=True, shape=(1, 2, 2))
+    with torch.no_grad():
+        law.log_std.copy_(torch.randn(1, 2, 2))
+    x, output = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    exact = Independent(Normal(output, law.log_std.exp()), 3).log_prob(x)
+    torch.testing.assert_close(law.log_prob(x, output), exact)
+
+
 # Discrete codes
 
 
@@ -302,6 +326,15 @@ def test_each_part_of_a_vqvae_learns_from_its_own_term() -> None:
     assert 1 <= logs["codes in use"] <= 4
 
 
+def test_codes_are_spread_over_what_the_encoder_gives() -> None:
+    model, x = vq(codes=9), torch.randn(5, 1, 4, 4)
+    model.spread_codes(x, generator=torch.Generator().manual_seed(0))
+    vectors = model.model["encoder"](x).movedim(1, -1).flatten(0, 2)
+    nearest = torch.cdist(model.codes, vectors).min(1)
+    assert nearest.values.max() < 1e-3
+    assert len(set(nearest.indices.tolist())) > 4
+
+
 def test_a_vqvae_learns_as_many_kinds_of_patches_as_it_has_codes() -> None:
     model = vq(codes=4)
     kinds = torch.tensor([[1.0, 1, -1, -1], [-1, -1, 1, 1], [1, -1, 1, -1], [1, -1, -1, 1]]).view(4, 1, 2, 2)
@@ -319,3 +352,16 @@ def test_a_vqvae_learns_as_many_kinds_of_patches_as_it_has_codes() -> None:
     assert (model.decode(index) - x).square().flatten(1).sum(1).mean() < 0.5 * 16  # two codes would leave half of it
     with pytest.raises(ValueError, match="0 or more; got -1"):
         elbo.VQVAE(nn.Identity(), nn.Identity(), elbo.Gaussian(1.0), codes=2, size=1, commitment=-1)
+
+
+def test_what_is_compiled_is_what_is_called(monkeypatch) -> None:
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, *a, **k: compiled.append(self))
+    one, two = elbo.ELBO(small_model()), vq()
+    Run(one, adams(one, 0.1), compile=True)
+    assert compiled == [one.model.encoder, one.model.decoder]
+    compiled.clear()
+    Run(two, adams(two, 0.1), compile=True)
+    assert two.model["encoder"] in compiled
+    assert two.model["decoder"] in compiled
+    assert two.model not in compiled

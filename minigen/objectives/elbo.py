@@ -7,8 +7,8 @@ in nats. The prior is a standard normal. `log_std` is the logarithm of a standar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,16 @@ class Posterior(NamedTuple):
     log_std: Tensor
 
 
+def aggregated_log_prob(z: Tensor, q: Posterior) -> Tensor:
+    """log of the mean of N guesses' densities at codes z (B, L), nats, (B,): the aggregated posterior of N images.
+
+    Hoffman and Johnson 2016; as a prior, Tomczak and Welling 2018, eq. 9, with images of the data.
+    """
+    distance = (z[:, None] - q.mean) * (-q.log_std).exp()  # (B, N, L)
+    each = -0.5 * (distance.square() + LOG_2PI) - q.log_std
+    return importance_weighted_bound(each.sum(2).T)
+
+
 class Likelihood(Protocol):
     """A law of images given what the decoder puts out."""
 
@@ -100,13 +110,16 @@ class Bernoulli:
 
 
 class Gaussian(nn.Module):
-    """Images with Gaussian noise around the decoder's output, of one standard deviation, fixed or learned."""
+    """Images with Gaussian noise around the decoder's output, its standard deviation fixed or learned.
 
-    def __init__(self, std: float, *, learned: bool = False) -> None:
+    shape: of an image (C, H, W), for a standard deviation of each entry; one for all unless given.
+    """
+
+    def __init__(self, std: float, *, learned: bool = False, shape: Sequence[int] = ()) -> None:
         super().__init__()
         if not std > 0:
             raise ValueError(f"std is a standard deviation, above 0; got {std}")
-        self.log_std = nn.Parameter(torch.tensor(math.log(std)), requires_grad=learned)
+        self.log_std = nn.Parameter(torch.full(tuple(shape), math.log(std)), requires_grad=learned)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log p(x | z), nats, (B,)."""
@@ -126,6 +139,11 @@ class LatentModel(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, *, latent: int) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood, self.latent = encoder, decoder, likelihood, latent
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile encoder and decoder in place: they are what is called, the model itself never is."""
+        for part in (self.encoder, self.decoder):
+            part.compile(*args, **options)
 
     def encode(self, x: Tensor) -> Posterior:
         """q(z | x) of images (B, ...): mean and log_std, both (B, latent)."""
@@ -213,6 +231,15 @@ def straight_through(z: Tensor, quantised: Tensor) -> Tensor:
     return z + (quantised - z).detach()
 
 
+class Parts(nn.ModuleDict):
+    """Networks of one player that are called one by one."""
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile each in place."""
+        for part in self.values():
+            part.compile(*args, **options)
+
+
 class VQVAE(nn.Module):
     """An autoencoder with discrete codes. van den Oord et al. 2017 (Neural discrete representation learning), eq. 3.
 
@@ -240,7 +267,7 @@ class VQVAE(nn.Module):
         parts = {"encoder": encoder, "decoder": decoder, "codes": nn.Embedding(codes, size)}
         if isinstance(likelihood, nn.Module):
             parts["likelihood"] = likelihood
-        self.model, self.likelihood, self.commitment = nn.ModuleDict(parts), likelihood, commitment
+        self.model, self.likelihood, self.commitment = Parts(parts), likelihood, commitment
         nn.init.uniform_(self.codes, -1 / codes, 1 / codes)
 
     @property
@@ -249,6 +276,15 @@ class VQVAE(nn.Module):
         table = self.model["codes"]
         assert isinstance(table, nn.Embedding)
         return table.weight
+
+    @torch.no_grad()
+    def spread_codes(self, x: Tensor, *, generator: torch.Generator) -> None:
+        """Put the codes on vectors that the encoder gives to images (B, C, H, W), drawn at random.
+
+        Where the codes begin decides how many are ever used: one that is nearest to nothing gets no gradient.
+        """
+        z = self.model["encoder"](x).movedim(1, -1).flatten(0, -2)
+        self.codes.copy_(z[torch.randint(len(z), (len(self.codes),), generator=generator, device=generator.device)])
 
     def encode(self, x: Tensor) -> Tensor:
         """Images to the indices of their codes, int64 (B, h, w)."""

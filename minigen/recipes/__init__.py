@@ -10,7 +10,19 @@ x = samples(run, 2500)
 from minigen.recipes.minimax import GRID, RING, PlaneSettings, digits_gan, image_gan, plane_gan, samples
 from minigen.recipes.recipe import Recipe, Target
 from minigen.recipes.registry import RECIPES, Loaded, Settings, load, read
-from minigen.recipes.targets import TARGETS
+from minigen.recipes.stored import FOLDER, card, export, stored
+from minigen.recipes.targets import TARGETS, small_shapes
 
-__all__ = ["GRID", "RECIPES", "RING", "TARGETS", "Loaded", "PlaneSettings", "Recipe", "Settings", "Target"]
-__all__ += ["digits_gan", "image_gan", "load", "plane_gan", "read", "samples"]
+__all__ = ["FOLDER", "GRID", "RECIPES", "RING", "TARGETS", "Loaded", "PlaneSettings", "Recipe", "Settings", "Target"]
+__all__ += [
+    "card",
+    "digits_gan",
+    "export",
+    "image_gan",
+    "load",
+    "plane_gan",
+    "read",
+    "samples",
+    "small_shapes",
+    "stored",
+]

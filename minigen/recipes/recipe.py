@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from minigen import metrics
 from minigen.streams import Batches, Stream
 from minigen.train import Run
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """What samples reach, and the yardstick: what exact samples, or real images, reach."""
+    """What samples or a model reach, and the yardstick: what exact samples, or real images, reach; None is unknown."""
 
     model: float
-    yardstick: float
+    yardstick: float | None
 
 
 class Target(Protocol):
@@ -49,12 +50,26 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class Scored(Target, Protocol):
+    """A target whose held-out images a model with a likelihood is scored on."""
+
+    def held_out(self) -> Tensor:
+        """Images that no training saw, (N, *shape) on the CPU; the same at each call."""
+        ...
+
+    def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
+        """Figures of a model whose negative log-likelihood on these is `nats`, nats/image."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A family of models and the data that it learns, with settings that were measured.
 
     build: build(steps=, seed=, device=, **options of `Run`), the run before its first step; needs no data.
     draw: draw(run, n, seed=), n samples of what was learnt, on the CPU.
+    log_prob: log_prob(run, images, seed=), nats/image, (B,); for families with a likelihood, whose target is `Scored`.
     steps: enough to see it work on one CPU thread. full_steps: for a GPU, or patience.
     reaches: what `steps` were measured to reach.
     """
@@ -67,6 +82,7 @@ class Recipe:
     build: Callable[..., Run]
     draw: Callable[..., Tensor]
     reaches: str
+    log_prob: Callable[..., Tensor] | None = None
 
     @property
     def name(self) -> str:

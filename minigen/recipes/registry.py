@@ -9,11 +9,14 @@ from pathlib import Path
 
 import torch
 
+from minigen.recipes.autoregressive import AUTOREGRESSIVE
+from minigen.recipes.elbo import ELBO
 from minigen.recipes.minimax import MINIMAX
 from minigen.recipes.recipe import Recipe
 from minigen.train import Run
 
-RECIPES: dict[tuple[str, str], Recipe] = {(recipe.family, recipe.target.name): recipe for recipe in MINIMAX}
+ALL = [*MINIMAX, *ELBO, *AUTOREGRESSIVE]
+RECIPES: dict[tuple[str, str], Recipe] = {(recipe.family, recipe.target.name): recipe for recipe in ALL}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -132,7 +132,8 @@ def _real(name: str, title: str, shape: tuple[int, ...]) -> RealImages:
     return RealImages(name, title, lambda split: getattr(data, name)(split), shape=shape)
 
 
-def _small_shapes() -> Shapes:
+def small_shapes(*, form: Literal["continuous", "discrete"] = "continuous") -> Shapes:
+    """72 templates of 8x8 pixels: small enough for fully connected networks to learn in seconds."""
     return Shapes(
         8,
         kinds=("disc", "square", "cross"),
@@ -140,13 +141,14 @@ def _small_shapes() -> Shapes:
         sizes=(5,),
         positions=(2, 2),
         backgrounds=("black", "white"),
+        form=form,
     )
 
 
 _ALL: list[Target] = [
     Plane("ring", "8 spots on a circle, in the plane", GaussianMixture.ring(), reach=1.3),
     Plane("grid", "25 spots on a grid, in the plane", GaussianMixture.grid(), reach=4.6),
-    ShapesWorld("shapes", "one coloured shape, 8x8, 72 templates", _small_shapes, shape=(3, 8, 8)),
+    ShapesWorld("shapes", "one coloured shape, 8x8, 72 templates", small_shapes, shape=(3, 8, 8)),
     _real("digits", "1,415 handwritten digits, 8x8, no download", (1, 8, 8)),
     _real("mnist", "60,000 handwritten digits, 28x28", (1, 28, 28)),
     _real("fashion_mnist", "60,000 pictures of clothes, 28x28", (1, 28, 28)),

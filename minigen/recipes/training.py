@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 import minigen
+from minigen import metrics
 from minigen.player import png
-from minigen.recipes.recipe import Recipe
+from minigen.recipes.recipe import Recipe, Scored
 from minigen.recipes.registry import Settings
 from minigen.train import Run, Step
 
@@ -166,15 +167,17 @@ def _duration(seconds: float) -> str:
 
 def judge(run: Run, recipe: Recipe, samples: Tensor, seed: int) -> dict[str, Any]:
     """The figures of samples that were drawn with `seed`, and what they are of."""
-    yardstick = recipe.target.yardstick
+    yardstick, figures = recipe.target.yardstick, recipe.target.evaluate(samples)
+    if recipe.log_prob and isinstance(recipe.target, Scored):
+        scores = torch.cat([recipe.log_prob(run, x, seed=seed) for x in torch.split(recipe.target.held_out(), 200)])
+        figures |= recipe.target.likelihood(metrics.nll(scores))
     return {
         "recipe": recipe.name,
         "step": run.n,
         "samples": len(samples),
         "seed": seed,
         "figures": {
-            name: {"model": measured.model, yardstick: measured.yardstick}
-            for name, measured in recipe.target.evaluate(samples).items()
+            name: {"model": measured.model, yardstick: measured.yardstick} for name, measured in figures.items()
         },
     }
 
