@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,26 @@ def versions() -> str:
 
 def source(*functions: Callable[..., Any]) -> str:
     """The code of functions without their docstrings, to print beside the equations that it implements."""
-    return "\n".join(inspect.getsource(f).replace(f'    """{f.__doc__}"""\n', "") for f in functions)
+    return "\n".join(
+        re.sub(r"[ \t]*" + re.escape(f'"""{f.__doc__}"""') + r"\n", "", inspect.getsource(f)) for f in functions
+    )
+
+
+def minimise(function: Callable[[Tensor], Tensor], *start: float) -> Tensor:
+    """Where a smooth function of a few numbers has its nearest local minimum: its argument, (len(start),).
+
+    By L-BFGS with line search (Nocedal and Wright 2006, algorithm 7.5), to rounding; use double precision.
+    """
+    point = torch.tensor(start, requires_grad=True)
+    search = torch.optim.LBFGS([point], max_iter=300, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        value = function(point)
+        (point.grad,) = torch.autograd.grad(value, point)
+        return value.item()
+
+    search.step(closure)  # type: ignore[no-untyped-call]
+    return point.detach()
 
 
 def check(tag: str, value: Any, expected: Any, *, atol: float, what: str = "") -> None:

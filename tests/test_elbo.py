@@ -17,7 +17,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from minigen.nets.mlp import MLPEncoder, MLPGenerator
+from minigen.nets.mlp import LinearEncoder, MLPEncoder, MLPGenerator
 from minigen.objectives import elbo
 from minigen.streams import Noise, Stream
 from minigen.train import Run, adams
@@ -236,18 +236,6 @@ def test_samples_are_means_or_have_the_likelihoods_noise() -> None:
     assert (drawn - clean).std().item() == pytest.approx(0.5, abs=0.01)
     with pytest.raises(ValueError, match="above 0; got 0"):
         elbo.Gaussian(0)
-
-
-class LinearEncoder(nn.Module):
-    """A linear mean, and one standard deviation for each latent."""
-
-    def __init__(self, dims: int, latent: int) -> None:
-        super().__init__()
-        self.linear, self.log_std = nn.Linear(dims, latent), nn.Parameter(torch.zeros(latent))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = self.linear(x)
-        return mean, self.log_std.expand_as(mean)
 
 
 def test_a_trained_linear_model_reaches_probabilistic_pca() -> None:

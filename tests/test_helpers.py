@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import textwrap
 
 import pytest
 import torch
 
 from minigen import book
 from minigen.book import CheckError, band, check, refute
+from minigen.nets.mlp import MLPGenerator
 
 
 def test_check_prints_the_statement_and_not_the_numbers(capsys) -> None:
@@ -77,3 +80,14 @@ def test_setup_seeds_and_switches(monkeypatch) -> None:
     monkeypatch.setenv("MINIGEN_FULL", "0")
     assert not book.setup().full
     assert "torch" in book.versions()
+
+
+def test_minimise_finds_the_nearest_minimum_to_rounding(float64) -> None:
+    found = book.minimise(lambda p: (p[0] - 3).square() + (p[1].exp() - 2).square(), 0.0, 0.0)
+    torch.testing.assert_close(found, torch.tensor([3.0, math.log(2)]), atol=1e-7, rtol=0)
+
+
+def test_the_source_of_a_method_is_shown_as_python_without_its_docstring() -> None:
+    shown = book.source(MLPGenerator.forward)
+    assert "Another shape is a ValueError" not in shown
+    compile(textwrap.dedent(shown), "shown", "exec")

@@ -97,3 +97,19 @@ class MLPEncoder(nn.Module):
             raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         mean, log_std = self.net(x.flatten(1)).chunk(2, dim=1)
         return mean, log_std
+
+
+class LinearEncoder(nn.Module):
+    """Images (B, dims) to a linear mean and one log_std for each latent, the same for all images: both (B, latent).
+
+    What the exact posterior of a linear-Gaussian model with orthogonal columns needs, and no more. Lucas et al. 2019.
+    """
+
+    def __init__(self, dims: int, latent: int) -> None:
+        super().__init__()
+        self.mean, self.log_std = nn.Linear(dims, latent), nn.Parameter(torch.zeros(latent))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, dims) to two of (B, latent)."""
+        mean: Tensor = self.mean(x)
+        return mean, self.log_std.expand_as(mean)

@@ -63,7 +63,7 @@ def free_bits(kl: Tensor, least: float) -> Tensor:
     """The rate with a floor: the sum over latent dimensions of max(least, mean KL over the batch), a number.
 
     Kingma et al. 2016, appendix C.8. kl: (B, L), nats. A dimension whose mean KL is below `least` gives no gradient, so
-    it costs nothing to use it.
+    it costs nothing to use it. Under several processes the mean is over each one's own share of the batch.
     """
     return kl.mean(0).clamp(min=least).sum()
 
@@ -122,7 +122,9 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.full(tuple(shape), math.log(std)), requires_grad=learned)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        """log p(x | z), nats, (B,)."""
+        """log p(x | z), nats, (B,). Images and output have one shape, (B, ...): a ValueError otherwise."""
+        if x.shape != output.shape:
+            raise ValueError(f"images and the decoder's output differ: {tuple(x.shape)} and {tuple(output.shape)}")
         return gaussian_log_prob(x, output, self.log_std)
 
     def mean(self, output: Tensor) -> Tensor:
@@ -200,6 +202,8 @@ class ELBO(nn.Module):
         self, model: LatentModel, *, beta: float = 1.0, warmup: int = 0, free: float = 0.0, samples: int = 1
     ) -> None:
         super().__init__()
+        if samples < 1:
+            raise ValueError(f"samples is the number of codes for an image, 1 or more; got {samples}")
         if samples > 1 and (beta, warmup, free) != (1.0, 0, 0.0):
             raise ValueError("the importance-weighted bound has no rate to weigh: leave out beta, warmup and free")
         self.model, self.beta, self.warmup, self.free, self.samples = model, beta, warmup, free, samples
@@ -248,7 +252,8 @@ class VQVAE(nn.Module):
 
     encoder: images (B, C, H, W) to (B, D, h, w). decoder: (B, D, h, w) to what the likelihood takes. codes: K.
 
-    Logs: "distortion", nats/image; "codes in use", e to the entropy of the batch's code histogram, of K.
+    Logs: "distortion", nats/image; "codes in use", e to the entropy of the batch's code histogram, of K
+    (under several processes, of each one's share).
     """
 
     def __init__(

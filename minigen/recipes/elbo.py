@@ -1,4 +1,4 @@
-"""Variational autoencoders that were measured to work, of a world and of digits (chapter 09)."""
+"""Variational autoencoders of a world and of digits, with what they were measured to reach (chapter 09)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ ELBO = [
         steps=3_000,
         full_steps=30_000,
         batch_size=128,
-        reaches="",
+        reaches="15 s; 9 nats above the floor, 39 % of mean images valid (exact samples: 100 %)",
         latent=6,
         encoder=(256, 256),
         decoder=(256, 256),
@@ -119,7 +119,7 @@ ELBO = [
         steps=10_000,
         full_steps=100_000,
         batch_size=128,
-        reaches="",
+        reaches="1 min; 125 nats above the floor, 4 % valid; 100,000 steps (10 min): 65 nats, 4 %",
         latent=6,
         encoder=(256, 128),
         decoder=(128, 512),
@@ -132,7 +132,7 @@ ELBO = [
         steps=2_500,
         full_steps=2_500,
         batch_size=64,
-        reaches="",
+        reaches="5 s; most are legible; 2.8 bits/dim on the test set",
         latent=8,
         encoder=(256, 128),
         decoder=(128, 256),
@@ -144,7 +144,7 @@ ELBO = [
         steps=5_000,
         full_steps=100_000,
         batch_size=128,
-        reaches="",
+        reaches="5 min on a busy core; at most 99.8 nats on the test set; measured with a subset of 10,000",
         latent=32,
         encoder=(512, 512),
         decoder=(512, 512),

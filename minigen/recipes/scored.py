@@ -6,6 +6,7 @@ Levels are drawn pixel by pixel by chapter 10; numbers, and black-and-white imag
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from minigen.levels import fresh
 from minigen.recipes.recipe import Measured
 from minigen.recipes.targets import RealImages, ShapesWorld
 from minigen.streams import Stream
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HELD_OUT = 2000
 DIGIT_LEVELS = 17
@@ -29,9 +33,11 @@ class ScoredWorld(ShapesWorld):
     """A world of shapes with its entropy as the floor of any likelihood."""
 
     def held_out(self) -> Tensor:
+        """2,000 images of the world, the same at each call."""
         return self.world.sample(HELD_OUT, generator=torch.Generator().manual_seed(2**40))
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
+        """The score beside the floor, in bits of levels or nats of numbers, and as a share of the way to confetti."""
         floor, independent = self.world.entropy().value, self.world.independent_pixel_nll()
         bit = metrics.bits_per_dim(1.0, 1)
         unit, scale = ("bits", bit) if self.world.form == "discrete" else ("nats", 1.0)
@@ -41,7 +47,8 @@ class ScoredWorld(ShapesWorld):
             "gap_of_independent_pixels": Measured(metrics.relative_gap(nats.mean, floor, independent), 0.0),
         }
 
-    def picture(self, samples):  # type: ignore[no-untyped-def]
+    def picture(self, samples: Tensor) -> Figure:
+        """Samples as a picture, levels in their colours."""
         return super().picture(samples if samples.is_floating_point() else self.world.to_rgb(samples))
 
 
@@ -72,22 +79,28 @@ class ScoredImages(RealImages):
         return self._change(images, torch.rand(images.shape, generator=torch.Generator().manual_seed(2**40)))
 
     def real(self, split: str) -> Tensor:
+        """The images of a split as a model sees them, in [-1, 1]."""
         return self._view(self.seen(split))
 
     def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Stream:  # type: ignore[override]
+        """Random rows with fresh noise, endless, on a device."""
         draw = fresh(self._load("train").images.to(device), self._change)
         return Stream(draw, batch_size=batch_size, seed=seed, device=device)
 
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
+        """Figures of quality of samples (N, *shape) on the CPU, in the range of `view`."""
         return super().evaluate(self._view(samples))
 
-    def picture(self, samples: Tensor):  # type: ignore[no-untyped-def]
+    def picture(self, samples: Tensor) -> Figure:
+        """Samples as a picture."""
         return super().picture(self._view(samples))
 
     def held_out(self) -> Tensor:
+        """The test split, with fixed noise."""
         return self.seen("test")
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
+        """The score in nats/image and in bits/dim of the stored levels; nobody knows the floor."""
         dims = self.shape[0] * self.shape[1] * self.shape[2]
         bits = metrics.bits_per_dim(nats.mean, dims, levels=self._levels)
         return {

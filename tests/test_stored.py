@@ -1,0 +1,78 @@
+"""Checkpoints that come with minigen: written, hashed, read, refused when changed, and as good as their card says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from minigen import metrics, recipes
+from minigen.cli import main
+
+STORED = sorted(path.stem for path in recipes.FOLDER.glob("*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    words = ["train", "elbo", "shapes", "--steps", "3", "--device", "cpu", "--out", str(folder / "run")]
+    assert main(words) == 0
+    assert main(["export", str(folder / "run"), "--out", str(folder / "kept")]) == 0
+    return folder
+
+
+def test_what_is_exported_is_what_was_trained(trained) -> None:
+    loaded = recipes.load(trained / "run")
+    again = recipes.stored("elbo", "shapes", folder=trained / "kept")
+    assert again.run.n == 3
+    for name, value in loaded.run.average["model"].state_dict().items():
+        assert torch.equal(again.run.average["model"].state_dict()[name], value), name
+        assert torch.equal(again.run.objective.model.state_dict()[name], value), name
+    assert torch.equal(again.recipe.draw(again.run, 5, seed=2), loaded.recipe.draw(loaded.run, 5, seed=2))
+    card = recipes.card("elbo", "shapes", folder=trained / "kept")
+    assert card["command"] == "python -m minigen train elbo shapes --steps 3 --seed 0 --device cpu --precision fp32"
+    assert card["figures"] == json.loads((trained / "run" / "result.json").read_text())["figures"]
+    assert card["figures"]["nll_nats_per_image"]["exact"] == pytest.approx(-165.38, abs=0.01)
+
+
+def test_a_changed_file_is_refused(trained, tmp_path) -> None:
+    for path in (trained / "kept").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "elbo-shapes.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match="its hash differs"):
+        recipes.stored("elbo", "shapes", folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"stored for elbo digits; there are: elbo shapes"):
+        recipes.stored("elbo", "digits", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_checkpoint_is_small_whole_and_has_a_card(name) -> None:
+    path = recipes.FOLDER / f"{name}.safetensors"
+    card = recipes.card(*name.split("-", 1))
+    assert path.stat().st_size == card["bytes"] <= 2 * 2**20
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
+    assert card["command"].startswith(
+        f"python -m minigen train {card['family']} {card['data']} --steps {card['step']} "
+    )
+    assert card["licence"] == "CC0-1.0"
+
+
+def test_all_checkpoints_together_stay_small() -> None:
+    assert sum(path.stat().st_size for path in recipes.FOLDER.iterdir()) < 10 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_checkpoint_scores_what_its_card_says(name) -> None:
+    loaded, card = recipes.stored(*name.split("-", 1)), recipes.card(*name.split("-", 1))
+    figures = card["figures"]
+    unit, scale = ("bits", 1.4426950408889634) if "nll_bits_per_image" in figures else ("nats", 1.0)
+    assert loaded.recipe.log_prob is not None
+    score = metrics.nll(loaded.recipe.log_prob(loaded.run, loaded.recipe.target.held_out()[:200]))
+    claimed = figures[f"nll_{unit}_per_image"]["model"] / scale
+    assert score.mean == pytest.approx(claimed, abs=5 * score.standard_error + 0.05)
