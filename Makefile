@@ -7,7 +7,7 @@ READY := .venv/ready
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book epub pdf test quick lab execute clean help
+.PHONY: book epub pdf test quick lab execute retrain clean help
 help:
 	@echo "make book      build the book from the stored outputs and open it"
 	@echo "make epub      the book as one file for a reader, book/_build/epub/minigen.epub"
@@ -16,6 +16,7 @@ help:
 	@echo "make quick     the tests of the library alone"
 	@echo "make lab       open JupyterLab on the chapters"
 	@echo "make execute   run chapters again and store their outputs; one with NAME=02_minimax"
+	@echo "make retrain   train the stored checkpoints again, up to 20 minutes each; one with NAME=elbo-shapes12"
 	@echo "make clean     remove what was built, and the environment"
 
 $(READY): pyproject.toml $(CONSTRAINTS)
@@ -56,6 +57,9 @@ lab: $(READY)
 
 execute: $(READY)
 	@$(BIN)/python book/execute.py $(NAME)
+
+retrain: $(READY)
+	@$(BIN)/python benchmarks/retrain.py $(NAME)
 
 clean:
 	@rm -rf .venv book/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

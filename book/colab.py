@@ -1,9 +1,9 @@
 """Try chapters as Colab would: python book/colab.py [NAME ...]
 
 A fresh environment with what Colab brings and a chapter uses (torch, numpy, matplotlib, tqdm, scikit-learn,
-ipywidgets), and an empty folder with the notebook file alone. The notebook's first cell installs minigen from GitHub's
-address, which git is told to read from this clone's last commit. Everything must run to the end, and no other package
-may change.
+ipywidgets, safetensors), and an empty folder with the notebook file alone. The notebook's first cell installs minigen
+from GitHub's address, which git is told to read from this clone's last commit. Everything must run to the end, and no
+other package may change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COLAB = ["torch", "numpy", "matplotlib", "tqdm", "scikit-learn", "ipywidgets"]
+COLAB = ["torch", "numpy", "matplotlib", "tqdm", "scikit-learn", "ipywidgets", "safetensors"]
 KERNEL = ["ipykernel", "nbclient"]  # what runs a notebook here, in place of Colab's own
 RUN = """
 import sys

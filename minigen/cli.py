@@ -219,9 +219,10 @@ def _recipes() -> str:
     """What there is, one paragraph a recipe, at most 80 columns wide."""
     lines = ["recipes (FAMILY DATA; default steps and what they reached on one CPU thread):"]
     for recipe in RECIPES.values():
-        lines.append(f"  {recipe.name:<22}{recipe.target.title}")
         text = f"{recipe.steps:,} steps: {recipe.reaches}"
-        lines += textwrap.wrap(text, 79, initial_indent=" " * 24, subsequent_indent=" " * 24)
+        head = f"  {recipe.name:<26}"
+        lines += textwrap.wrap(recipe.target.title, 79, initial_indent=head, subsequent_indent=" " * 28)
+        lines += textwrap.wrap(text, 79, initial_indent=" " * 28, subsequent_indent=" " * 28)
     return "\n".join(lines)
 
 

@@ -160,8 +160,8 @@ class LatentModel(nn.Module):
         q, rows = self.encode(x), []
         for eps in noise:
             z = reparameterise(q.mean, q.log_std, eps)
-            log_prior, log_q = gaussian_log_prob(z, torch.zeros_like(z), 0.0), gaussian_log_prob(z, q.mean, q.log_std)
-            rows.append(self.log_likelihood(x, z) + log_prior - log_q)
+            log_prior = gaussian_log_prob(z, torch.zeros_like(z), 0.0)
+            rows.append(self.log_likelihood(x, z) + log_prior - gaussian_log_prob(z, q.mean, q.log_std))
         return torch.stack(rows)
 
     @torch.no_grad()

@@ -2,9 +2,10 @@
 
 from .conditionals import ExactConditionals
 from .line import Line
-from .linear import LinearGaussian
+from .linear import Guess, LinearGaussian
 from .mixture import GaussianMixture
 from .shapes import Shapes, Split
 from .templates import Entropy, Templates
 
-__all__ = ["Entropy", "ExactConditionals", "GaussianMixture", "Line", "LinearGaussian", "Shapes", "Split", "Templates"]
+__all__ = ["Entropy", "ExactConditionals", "GaussianMixture", "Guess", "Line", "LinearGaussian"]
+__all__ += ["Shapes", "Split", "Templates"]

@@ -1,0 +1,42 @@
+"""Make the stored checkpoints again: python benchmarks/retrain.py [FAMILY-DATA ...]
+
+Each card in minigen/checkpoints names the command that made its file. This runs the command in a folder of its own,
+exports the result, and says how far the new score is from the one on the card. Up to 20 minutes of one core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from minigen import recipes
+
+
+def score(card: dict) -> tuple[str, float]:
+    """The negative log-likelihood of a card, by its name."""
+    return next((name, f["model"]) for name, f in card["figures"].items() if name.endswith("per_image"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    stored = sorted(path.stem for path in recipes.FOLDER.glob("*.json"))
+    parser.add_argument("names", nargs="*", metavar="FAMILY-DATA", help=f"of: {', '.join(stored)}; all unless given")
+    given = parser.parse_args()
+    if wrong := [name for name in given.names if name not in stored]:
+        parser.error(f"no checkpoint {wrong[0]!r}; there are: {', '.join(stored)}")
+    for name in given.names or stored:
+        before, out = json.loads((recipes.FOLDER / f"{name}.json").read_text()), Path("runs") / f"retrain-{name}"
+        words = shlex.split(before["command"])[1:]
+        subprocess.run([sys.executable, *words, "--out", str(out), *(["--resume"] if out.exists() else [])], check=True)
+        subprocess.run([sys.executable, "-m", "minigen", "export", str(out)], check=True)
+        (what, old), (_, new) = score(before), score(json.loads((recipes.FOLDER / f"{name}.json").read_text()))
+        print(f"{name}: {what} {new:.4f}, was {old:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
