@@ -99,6 +99,31 @@ def test_the_posterior_given_every_pixel_is_the_worlds_own(shapes: int) -> None:
         torch.testing.assert_close(none.exp(), torch.full((5, len(world)), 1 / len(world), dtype=torch.float64))
 
 
+def test_a_field_of_view_of_all_before_gives_the_conditionals_and_one_of_nothing_the_marginals() -> None:
+    world = small()
+    exact, x = ExactConditionals(world), some(world)
+    before = torch.ones(64, 64, dtype=torch.bool).tril(-1)
+    torch.testing.assert_close(exact.seeing(x, before), exact(x), rtol=0, atol=1e-9)
+    alone = exact.seeing(x, torch.zeros(64, 64, dtype=torch.bool)).gather(1, x).flatten(1)
+    for pixel in (0, 27, 63):
+        known = torch.zeros(64, dtype=torch.bool)
+        known[pixel] = True
+        torch.testing.assert_close(alone[:, pixel], log_marginal(world, x, known.view(8, 8)), rtol=0, atol=1e-9)
+
+
+def test_guesses_from_a_few_pixels_are_ratios_of_marginals() -> None:
+    world = small()
+    x, seen = some(world), torch.rand(64, 64) < 0.2
+    seen.fill_diagonal_(False)
+    found = ExactConditionals(world).seeing(x, seen).gather(1, x).flatten(1)
+    for pixel in range(0, 64, 9):
+        known = seen[pixel].clone()
+        before = log_marginal(world, x, known.view(8, 8))
+        known[pixel] = True
+        expected = log_marginal(world, x, known.view(8, 8)) - before
+        torch.testing.assert_close(found[:, pixel], expected, rtol=0, atol=1e-9)
+
+
 def test_samples_pixel_by_pixel_follow_the_world_and_keep_what_is_known() -> None:
     """Completions of a half: their templates are distributed as the posterior given that half says."""
     world = small()
@@ -122,5 +147,9 @@ def test_what_is_no_discrete_world_or_no_order_is_refused() -> None:
         exact(some(small()), order=[0] * 64)
     with pytest.raises(ValueError, match="8 pixels"):
         exact.start(2, 8, 9)
+    with pytest.raises(ValueError, match="seen must be"):
+        exact.seeing(some(small()), torch.ones(8, 8, dtype=torch.bool))
+    with pytest.raises(ValueError, match="one shape"):
+        ExactConditionals(small(2)).seeing(some(small(2)), torch.ones(64, 64, dtype=torch.bool))
     with pytest.raises(ValueError, match="images must be"):
         exact(torch.zeros(2, 1, 8, 9, dtype=torch.int64))

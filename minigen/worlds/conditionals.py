@@ -55,6 +55,25 @@ class ExactConditionals:
             raise ValueError(f"this world's images are {self.world.size} pixels wide and high; got {(height, width)}")
         return ExactPass(self, n)
 
+    def seeing(self, x: Tensor, seen: Tensor) -> Tensor:
+        """log P(level | the pixels seen) at every pixel of levels (B, 1, H, W), as (B, K, H, W).
+
+        They are the best guesses that a network with this field of view can make, for worlds of one shape. seen:
+        (H W, H W) bool, whether the guess at the pixel of the row sees that of the column, as `nets.view` finds.
+        """
+        size, points = self.world.size, self.world._core.points
+        if seen.shape != (size * size, size * size) or self.world.shapes != 1:
+            raise ValueError(
+                f"seen must be {(size * size, size * size)}, the world of one shape; got {tuple(seen.shape)}"
+            )
+        keep, other = self._given_template.max(), self._given_template.min()
+        found = []
+        for part in torch.split(self.world._parts(x), 25):
+            alike = (part == points).float() @ seen.float().T  # (b, N, d), how many seen pixels fit each template
+            posterior = (alike.double() * (keep - other)).softmax(1)  # P(template | seen)
+            found.append(torch.einsum("bnd,ndk->bkd", posterior, self._given_template.exp()).log())
+        return torch.cat(found).unflatten(2, (size, size))  # type: ignore[no-any-return, no-untyped-call]
+
     def template_posterior(self, levels: Tensor, known: Tensor) -> Tensor:
         """log P(template | the known pixels), (B, N) as `Shapes.posterior`, of levels (B, 1, H, W).
 
