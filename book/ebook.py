@@ -38,7 +38,7 @@ LAYOUT = re.compile(r"\\(begin|end)\{equation\*?\}|\\(label|nonumber)\b(\{[^}]*\
 def mathml(tex: str, *, display: bool) -> str:
     """A formula as MathML; the number of a displayed one stands after it. An unknown command raises a ValueError."""
     number = TAG.search(tex)
-    body = SIZE.sub("", LAYOUT.sub("", TAG.sub("", tex))).strip()
+    body = SIZE.sub("", LAYOUT.sub("", TAG.sub("", tex))).strip().replace("{aligned}", "{split}")  # what convert knows
     markup = convert(body, display="block" if display else "inline")
     if unknown := re.findall(r"\\[A-Za-z]+", re.sub(r"<[^>]*>", " ", markup)):
         raise ValueError(f"no MathML for {', '.join(unknown)} in {body!r}; write it otherwise, or add it to SIZE")
