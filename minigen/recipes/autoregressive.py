@@ -16,7 +16,7 @@ from minigen.levels import binarise
 from minigen.nets.gated import GatedPixelCNN
 from minigen.nets.masked import PixelCNN
 from minigen.nets.transformer import PixelTransformer
-from minigen.objectives.autoregressive import Autoregressive, categorical_log_prob
+from minigen.objectives.autoregressive import Autoregressive
 from minigen.recipes.recipe import Recipe, Scored
 from minigen.recipes.scored import DIGIT_LEVELS, ScoredImages, ScoredWorld, digit_levels
 from minigen.samplers import autoregressive as sampler
@@ -152,10 +152,13 @@ def labelled_samples(run: Run, n: int, *, size: Sequence[int], seed: int = 1) ->
 
 
 @torch.no_grad()
-def log_prob(run: Run, images: Tensor, *, seed: int = 1) -> Tensor:
-    """Log-likelihood of levels (B, 1, H, W) under a run's averaged network, nats, (B,) on the CPU; exact."""
-    levels = images.to(run.device)
-    return categorical_log_prob(run.average["model"](levels), levels).cpu()
+def log_prob(run: Run, images: Tensor, *context: Tensor, seed: int = 1) -> Tensor:
+    """Log-likelihood of levels (B, 1, H, W) under a run's averaged network, nats, (B,) on the CPU; exact.
+
+    context: (B, features), for a network that takes one.
+    """
+    given = (part.to(run.device) for part in context)
+    return Autoregressive(run.average["model"]).log_prob(images.to(run.device), *given).cpu()
 
 
 def captioned_samples(run: Run, n: int, *, size: Sequence[int], seed: int = 1) -> Tensor:
@@ -163,20 +166,15 @@ def captioned_samples(run: Run, n: int, *, size: Sequence[int], seed: int = 1) -
     return samples(run, n, size=size, seed=seed, context=torch.zeros(n, WORDS))
 
 
-@torch.no_grad()
 def caption_log_prob(run: Run, images: Tensor, words: Tensor | None = None, *, seed: int = 1) -> Tensor:
     """log p(image | caption), nats, (B,) on the CPU; words: (B, 16) of `caption_words`, none unless given."""
-    levels = images.to(run.device)
-    words = torch.zeros(len(images), WORDS) if words is None else words
-    return categorical_log_prob(run.average["model"](levels, words.to(run.device)), levels).cpu()
+    return log_prob(run, images, torch.zeros(len(images), WORDS) if words is None else words)
 
 
-@torch.no_grad()
 def label_log_probs(run: Run, images: Tensor) -> Tensor:
     """log p(image | label) for each label, nats, (B, 10) on the CPU, of a network that is told a label."""
-    network, levels = run.average["model"], images.to(run.device)
-    told = torch.eye(CLASSES, device=run.device)[:, None].expand(-1, len(levels), -1)
-    return torch.stack([categorical_log_prob(network(levels, label), levels).cpu() for label in told], dim=1)
+    told = torch.eye(CLASSES)[:, None].expand(-1, len(images), -1)
+    return torch.stack([log_prob(run, images, label) for label in told], dim=1)
 
 
 def unlabelled_log_prob(run: Run, images: Tensor, *, seed: int = 1) -> Tensor:
