@@ -1,0 +1,95 @@
+"""Flow matching (chapter 12): a velocity that carries noise to images along straight lines, t = 1 to t = 0.
+
+Here signal = 1 - t and noise = t, so that t = 0 is data (Lipman et al. 2023 and Liu et al. 2023 count the other way).
+x_t moves at eps - x_0, and what a network can know of that is its mean given x_t. Shapes and units: `diffusion`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from minigen.objectives.diffusion import LIMIT, Denoise, Number, Path, column, diffuse
+from minigen.streams import Noise
+
+
+def velocity_from(image: Tensor, x_t: Tensor, t: Number) -> Tensor:
+    """E[eps - x_0 | x_t] from a guess at E[x_0 | x_t] and t in (0, 1]: (x_t - image) / t."""
+    return (x_t - image) / column(t, x_t)
+
+
+def image_from_velocity(velocity: Tensor, x_t: Tensor, t: Number) -> Tensor:
+    """E[x_0 | x_t] from the velocity: x_t - t velocity."""
+    return x_t - column(t, x_t) * velocity
+
+
+def straight(steps: int) -> Path:
+    """signal = 1 - t and noise = t for t from 1 to 0 in equal steps: a DDIM step along it is an Euler step."""
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more; got {steps}")
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    return Path(1 - t, t)
+
+
+class Velocity(nn.Module):
+    """A network that gives velocities, as a guess at E[x_0 | x_t], called like the worlds' `denoise` at any scale.
+
+    net: called as net(x, log_snr, *context) with x on the scale signal + noise = 1, as for `diffusion.Denoiser`.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def raw(self, x_t: Tensor, t: Number, *context: Tensor) -> Tensor:
+        """The velocity at x_t = (1 - t) x_0 + t eps, (B, ...)."""
+        t = column(t, x_t).flatten()
+        log_snr = (2 * (torch.log1p(-t) - t.log())).clamp(-LIMIT, LIMIT).expand(len(x_t))
+        output: Tensor = self.net(x_t, log_snr, *context)
+        return output
+
+    def forward(self, x_t: Tensor, signal: Number, noise: Number, *context: Tensor) -> Tensor:
+        """E[x_0 | x_t] as the network sees it, (B, ...)."""
+        a, s = column(signal, x_t), column(noise, x_t)
+        x, t = x_t / (a + s), (s / (a + s)).flatten()
+        return image_from_velocity(self.raw(x, t, *context), x, t)
+
+
+class FlowMatching(nn.Module):
+    """Squared error of the velocity at a random time, summed over an image. Lipman et al. 2023, eq. 14.
+
+    model: a `Velocity`. Times are uniform, or with `spread` the sigmoid of spread times a standard normal (Esser et al.
+    2024, section 3.1), which asks more often in the middle. A batch is images; or (images, noise) in pairs, which are
+    then joined by lines as they stand (rectified flow, Liu et al. 2023, algorithm 1).
+    """
+
+    def __init__(self, model: Velocity, *, spread: float | None = None) -> None:
+        super().__init__()
+        self.model, self.spread = model, spread
+
+    def turns(
+        self, batch: Tensor | tuple[Tensor, Tensor], noise: Noise
+    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        """One player, `model`."""
+        x_0, eps = batch if isinstance(batch, tuple | list) else (batch, noise.normal(*batch.shape))
+        t = 1 - noise.uniform(len(x_0)) if self.spread is None else torch.sigmoid(self.spread * noise.normal(len(x_0)))
+        error = self.model.raw(diffuse(x_0, eps, 1 - t, t), t) - (eps - x_0)
+        yield "model", error.square().flatten(1).sum(1).mean(), {}
+
+
+def bend(denoise: Denoise, x: Tensor, *, steps: int = 100) -> Tensor:
+    """How far the paths from x (B, ...) at t = 1 are from straight, (B,). Liu et al. 2023, section 2.2.
+
+    The mean over t of |v_t - (x_1 - x_0)|^2, the squared distance of the velocity on the way to that of the straight
+    line between the two ends; 0 means that one Euler step is exact.
+    """
+    velocities, times = [], torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
+    with torch.no_grad():
+        for t, then in itertools.pairwise(times):
+            velocities.append(velocity_from(denoise(x, 1 - t, t), x, t))
+            x = x + (then - t) * velocities[-1]
+    v = torch.stack(velocities)  # (steps, B, ...)
+    return (v - v.mean(0)).square().flatten(2).sum(2).mean(0)

@@ -1,0 +1,80 @@
+"""From noise to images, along a path of falling noise levels (chapters 11 and 12).
+
+Every sampler yields each x_t, the last being the image. `denoise(x_t, signal, noise)` is a world's own or a `Denoiser`;
+`path` holds signal and noise, (steps + 1,), from the noisiest to the data, as `Schedule.path` gives them. The steps of
+all of them go through `backward`, the one formula from a guess at the image to the next level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from minigen.objectives.diffusion import Denoise, Path, backward
+
+Level = tuple[float, float]
+
+
+def levels(path: Path) -> list[Level]:
+    """The path as pairs of numbers (signal, noise)."""
+    return list(zip(path.signal.tolist(), path.noise.tolist(), strict=True))
+
+
+def ancestral(
+    denoise: Denoise, x: Tensor, path: Path, *, eta: float = 1.0, generator: torch.Generator | None = None
+) -> Iterator[Tensor]:
+    """DDPM for eta = 1 and DDIM for eta = 0, from x at the first level: (B, ...) at each further one.
+
+    Each step is `backward` with the guess at x_0 in its place; no noise is added at the last one, where its variance
+    is 0. Ho et al. 2020, algorithm 2, with the variance of eq. 7; Song et al. 2021 (DDIM), eq. 12.
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta must be in 0..1, from DDIM to DDPM; got {eta}")
+    for now, then in pairwise(levels(path)):
+        with torch.no_grad():
+            x, variance = backward(denoise(x, *now), x, now, then, eta=eta)
+            if eta and then[1]:
+                x = x + variance.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        yield x
+
+
+def heun(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
+    """Heun's method for the probability-flow ODE: second order, two calls a step. Karras et al. 2022, algorithm 1.
+
+    In y = x / signal and r = noise / signal the ODE is dy/dr = eps, the noise that x_t shows. A DDIM step holds eps for
+    the whole step; Heun takes the mean of eps here and at the end of that step. The last step, to noise 0, is a DDIM
+    step: there eps is not known.
+    """
+    for now, then in pairwise(levels(path)):
+        with torch.no_grad():
+            guess = denoise(x, *now)
+            ahead = backward(guess, x, now, then, eta=0.0).mean
+            if then[1]:
+                there = (ahead - then[0] * denoise(ahead, *then)) / then[1]
+                here = (x - now[0] * guess) / now[1]
+                ahead = then[0] * (x / now[0] + (then[1] / then[0] - now[1] / now[0]) * (here + there) / 2)
+            x = ahead
+        yield x
+
+
+def dpm_solver_2m(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
+    """DPM-Solver++(2M): second order, one call a step. Lu et al. 2022 (DPM-Solver++), algorithm 2.
+
+    The guess at x_0 is continued along a straight line in half the log-SNR through the last two guesses, to the middle
+    of the step; the rest is a DDIM step. The first step and the last, to noise 0, are plain DDIM steps.
+    """
+    before: tuple[Tensor, float] | None = None  # the last guess, and the length of the step that followed it
+    for now, then in pairwise(levels(path)):
+        with torch.no_grad():
+            guess = image = denoise(x, *now)
+            if then[1]:
+                length = math.log(then[0] / then[1]) - (math.log(now[0] / now[1]) if now[0] else -math.inf)
+                if before is not None and math.isfinite(before[1]):
+                    image = guess + (length / (2 * before[1])) * (guess - before[0])
+                before = (guess, length)
+            x = backward(image, x, now, then, eta=0.0).mean
+        yield x
