@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from minigen.nets import masked, pixelrnn
 from minigen.nets.pixelrnn import DiagonalBiLSTM, DiagonalLSTM, PixelRNN, RowLSTM, skew, unskew
+from minigen.samplers import autoregressive as sampler
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -64,6 +65,16 @@ def test_a_diagonal_pass_is_the_recursion_over_pixels() -> None:
             given = gates[:, :, row, column, None] + net.state(torch.cat([above, left], dim=2))
             hidden[row, column], cells[row, column] = pixelrnn.lstm(given, cells.get((row, column - 1), zero))
             torch.testing.assert_close(hidden[row, column][..., 0], whole[:, :, row, column])
+
+
+@pytest.mark.parametrize("kind", ["row", "diagonal"])
+def test_it_has_no_cached_pass_and_is_sampled_without(kind: str) -> None:
+    net, uniform = PixelRNN(3, kind=kind, width=8), torch.rand(4, 3, 5)
+    with pytest.raises(ValueError, match=r"PixelRNN has no cached pass.*cached=False"):
+        next(sampler.sample(net, uniform))
+    *_, drawn = sampler.sample(net, uniform, cached=False)
+    again = sampler.draw(net(drawn).flatten(2).mT.flatten(0, 1), uniform.flatten())
+    assert torch.equal(again, drawn.flatten()), "each pixel is the draw from the logits given those before it"
 
 
 @pytest.mark.parametrize("kind", ["row", "diagonal"])

@@ -8,7 +8,7 @@ from torch import nn
 
 from minigen.nets.gated import GatedPixelCNN
 from minigen.nets.masked import MaskedConv2d
-from minigen.nets.view import field_of_view
+from minigen.nets.view import field_of_view, positive
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -35,9 +35,26 @@ def test_it_is_what_a_change_of_one_pixel_moves() -> None:
     assert torch.equal(field_of_view(net, net.layers[0], torch.rand(1, 2, 5, 6)), moved)
 
 
+def test_logits_of_opposite_signs_do_not_hide_each_other() -> None:
+    conv = nn.Conv2d(1, 2, 1, bias=False)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+    seen = field_of_view(lambda x: conv(x.double()), conv, torch.rand(1, 1, 2, 3))
+    assert torch.equal(seen, torch.eye(6, dtype=torch.bool))
+
+
 def test_the_hook_is_gone_afterwards() -> None:
     conv = MaskedConv2d(1, 1, 3, mask="A")
     x = torch.rand(1, 1, 3, 3)
     before = conv(x)
     field_of_view(lambda levels: conv(levels.double()), conv, torch.rand(1, 1, 3, 3))
     assert torch.equal(conv(x), before)
+
+
+def test_positive_weights_are_those_of_the_network() -> None:
+    conv = MaskedConv2d(1, 2, 3, mask="B")
+    before = [parameter.detach().clone() for parameter in conv.parameters()]
+    assert positive(conv) is conv
+    for parameter, old in zip(conv.parameters(), before, strict=True):
+        assert torch.equal(parameter, old.abs())
+    assert any((old < 0).any() for old in before)

@@ -16,8 +16,9 @@ from torch.nn import functional
 class CausalBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); attention to this position and those before it.
 
-    groups: of heads that share their keys and values, from 1 (Shazeer 2019) to `heads`, each its own (Vaswani et al.
-    2017). Fewer make a cached pass faster, which has to read all keys and values for every pixel.
+    groups: of heads that share their keys and values. 1 is one set for all heads (Shazeer 2019), `heads` a set for each
+    (Vaswani et al. 2017), what lies between is of Ainslie et al. 2023 (GQA, arXiv:2305.13245), section 2.2. Fewer make
+    a cached pass faster, which has to read all keys and values for every pixel.
     """
 
     def __init__(self, width: int, heads: int, groups: int) -> None:

@@ -110,5 +110,6 @@ class Autoregressive(nn.Module):
     def turns(
         self, batch: Tensor | tuple[Tensor, Tensor], noise: Noise
     ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        """One turn, the model's: the mean of minus `log_prob` over a batch of levels, or of pairs with a context."""
         levels, *context = batch if isinstance(batch, tuple | list) else (batch,)
         yield "model", -self.log_prob(levels, *context).mean(), {}

@@ -58,8 +58,11 @@ def sample(
     context: what to draw for, (n, features), where the network takes one.
     known: levels (n, 1, H, W) and a mask (H, W) of the pixels to take from them; the others are drawn. It is a sample
     given the known pixels only where these come first in raster order, such as an upper half.
-    cached: False runs the whole network for every pixel, the slow way, for comparison.
+    cached: False runs the whole network for every pixel, the slow way, for comparison, and for a network that has no
+    cached pass, `start`. Raises ValueError where such a one is to be cached.
     """
+    if cached and not hasattr(net, "start"):
+        raise ValueError(f"{type(net).__name__} has no cached pass, start(n, height, width); draw with cached=False")
     n, height, width = uniform.shape
     levels = torch.zeros(n, 1, height, width, dtype=torch.int64, device=uniform.device)
     given = () if context is None else (context,)
