@@ -24,8 +24,15 @@ def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
     return batch
 
 
+# Seeds of what must not be drawn with a run's own seed. (Of a seed, torch's CPU generator takes the low 32 bits alone.)
+NOISE_SEED = 0x9E3779B9  # is added to that of a run, for the noise of its objective
+HELD_OUT_SEED = 0xB5297A4D  # of images that no training sees
+
+
 class Noise:
     """The randomness of a run, as an argument: what an objective draws, it draws from here.
+
+    A `Stream` of the same seed draws other numbers: else a world's own pixel noise would be the objective's, too.
 
     Under N processes every rank draws the rows of the global batch and keeps its slice, so that N processes see the
     noise that one would. The first size given is always the rank's own number of rows.
@@ -34,7 +41,7 @@ class Noise:
     def __init__(
         self, device: torch.device | str = "cpu", *, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed + NOISE_SEED)
         self.rank, self.world_size = rank, world_size
 
     def normal(self, rows: int, *shape: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from minigen.streams import Batches, Noise, Stream, map_tensors
+from minigen.streams import HELD_OUT_SEED, NOISE_SEED, Batches, Noise, Stream, map_tensors
 
 
 def test_an_epoch_is_a_permutation_and_epochs_differ() -> None:
@@ -100,3 +100,22 @@ def test_wrong_arguments_are_named() -> None:
     state = Stream(lambda n, *, generator: None, batch_size=1).state_dict()
     with pytest.raises(ValueError, match="batch_size = 1"):
         Stream(lambda n, *, generator: None, batch_size=2).load_state_dict(state)
+
+
+def test_the_noise_of_a_run_is_not_the_noise_of_its_data() -> None:
+    def draw(n: int, /, *, generator: torch.Generator) -> torch.Tensor:
+        which = torch.randint(1000, (n,), generator=generator, device=generator.device)
+        return which[:, None] + 0.1 * torch.randn(n, 100, generator=generator, device=generator.device)
+
+    for seed in (0, 1, 7):
+        data, noise = next(Stream(draw, batch_size=200, seed=seed)), Noise(seed=seed)
+        which, drawn = noise.integers(1000, 200), noise.normal(200, 100)
+        together = torch.stack([(data - data.round()).flatten(), drawn.flatten()])
+        assert abs(torch.corrcoef(together)[0, 1].item()) < 0.05
+        assert (which == data.mean(1).round().long()).double().mean() < 0.1
+
+
+def test_held_out_images_are_not_those_of_a_small_seed() -> None:
+    held_out = torch.rand(4, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+    for seed in (0, 1, NOISE_SEED, HELD_OUT_SEED % 2**31):
+        assert not torch.equal(held_out, torch.rand(4, generator=torch.Generator().manual_seed(seed)))

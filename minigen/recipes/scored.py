@@ -15,7 +15,7 @@ from minigen import data, metrics
 from minigen.levels import fresh
 from minigen.recipes.recipe import Measured
 from minigen.recipes.targets import RealImages, ShapesWorld
-from minigen.streams import Stream
+from minigen.streams import HELD_OUT_SEED, Stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ class ScoredWorld(ShapesWorld):
 
     def held_out(self) -> Tensor:
         """2,000 images of the world, the same at each call."""
-        return self.world.sample(HELD_OUT, generator=torch.Generator().manual_seed(2**40))
+        return self.world.sample(HELD_OUT, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
         """The score beside the floor, in bits of levels or nats of numbers, and as a share of the way to confetti."""
@@ -76,7 +76,7 @@ class ScoredImages(RealImages):
     def seen(self, split: str) -> Tensor:
         """Every image of a split once, with fixed noise, as a model sees it."""
         images = self._load(split).images
-        return self._change(images, torch.rand(images.shape, generator=torch.Generator().manual_seed(2**40)))
+        return self._change(images, torch.rand(images.shape, generator=torch.Generator().manual_seed(HELD_OUT_SEED)))
 
     def real(self, split: str) -> Tensor:
         """The images of a split as a model sees them, in [-1, 1]."""
