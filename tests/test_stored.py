@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 
 import pytest
@@ -35,6 +36,24 @@ def test_what_is_exported_is_what_was_trained(trained) -> None:
     assert card["command"] == "python -m minigen train elbo shapes --steps 3 --seed 0 --device cpu --precision fp32"
     assert card["figures"] == json.loads((trained / "run" / "result.json").read_text())["figures"]
     assert card["figures"]["nll_nats_per_image"]["exact"] == pytest.approx(-165.38, abs=0.01)
+
+
+def test_what_is_too_large_is_rounded_to_16_bits_and_judged_so(trained, tmp_path, monkeypatch) -> None:
+    whole = (trained / "kept" / "elbo-shapes.safetensors").stat().st_size
+    module = importlib.import_module("minigen.recipes.stored")
+    monkeypatch.setattr(module, "LIMIT", whole - 1)
+    loaded = recipes.load(trained / "run")
+    before = {name: v.clone() for name, v in loaded.run.average["model"].state_dict().items()}
+    path = recipes.export(loaded, tmp_path, seed=1)
+    again = recipes.stored("elbo", "shapes", folder=tmp_path)
+    assert whole / 2 < path.stat().st_size < whole * 0.55
+    for name, value in again.run.average["model"].state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name].half().to(value.dtype)), name
+    assert torch.equal(again.recipe.draw(again.run, 5, seed=2), loaded.recipe.draw(loaded.run, 5, seed=2))
+    monkeypatch.setattr(module, "LIMIT", whole // 4)
+    with pytest.raises(ValueError, match="at most"):
+        recipes.export(loaded, tmp_path, seed=1)
 
 
 def test_a_changed_file_is_refused(trained, tmp_path) -> None:

@@ -1,7 +1,8 @@
 """Checkpoints that come with minigen: weights of a recipe trained for longer than a chapter can, with their hash.
 
-Each is NAME.safetensors and NAME.json in `minigen/checkpoints`: the averaged networks as 32-bit numbers, and beside
-them the command that made them, what they reach, their SHA-256 and licence. `python -m minigen export` writes both.
+Each is NAME.safetensors and NAME.json in `minigen/checkpoints`: the averaged networks as 32-bit numbers, or as 16-bit
+ones where these are too many, and beside them the command that made them, what they reach as they are stored, their
+SHA-256 and licence. `python -m minigen export` writes both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ LICENCE = "CC0-1.0"
 def export(loaded: Loaded, folder: str | os.PathLike[str] = FOLDER, *, seed: int) -> Path:
     """Write the averaged networks of a run and what they reach; returns the path of the .safetensors.
 
-    Raises ValueError for a run without averages or a file above 2 MiB, ImportError without safetensors.
+    More than 2 MiB are rounded to 16-bit floats, in the run's averages, too: what is judged is what is stored. Raises
+    ValueError for a run without averages or a file that is still too large, ImportError without safetensors.
     """
     recipe, settings, run = loaded.recipe, loaded.settings, loaded.run
     tensors = {
@@ -38,6 +40,11 @@ def export(loaded: Loaded, folder: str | os.PathLike[str] = FOLDER, *, seed: int
     if not tensors:
         raise ValueError(f"{recipe.name} keeps no averaged network: there is nothing to export")
     content: bytes = _safetensors().save(tensors)
+    if len(content) > LIMIT:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        content = _safetensors().save(tensors)
+        for player, network in run.average.items():
+            network.load_state_dict(_of(player, tensors))
     if len(content) > LIMIT:
         raise ValueError(f"{recipe.name} takes {len(content):,} bytes; a stored checkpoint has at most {LIMIT:,}")
     samples = recipe.draw(run, recipe.target.count, seed=seed)
@@ -78,11 +85,16 @@ def stored(family: str, data: str, *, folder: str | os.PathLike[str] = FOLDER) -
     run = recipe.build(steps=settings.steps, seed=settings.seed, device="cpu", compile=False)
     tensors: dict[str, torch.Tensor] = _safetensors().load(content)
     for player, network in run.average.items():
-        weights = {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == player}
+        weights = _of(player, tensors)
         network.load_state_dict(weights)
         getattr(run.objective, player).load_state_dict(weights)
     run.n = about["step"]
     return Loaded(recipe, settings, run)
+
+
+def _of(player: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of a checkpoint that belongs to one player, by the names of its network."""
+    return {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == player}
 
 
 def card(family: str, data: str, *, folder: str | os.PathLike[str] = FOLDER) -> dict[str, Any]:
