@@ -47,13 +47,13 @@ def heun(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
 
     In y = x / signal and r = noise / signal the ODE is dy/dr = eps, the noise that x_t shows. A DDIM step holds eps for
     the whole step; Heun takes the mean of eps here and at the end of that step. The last step, to noise 0, is a DDIM
-    step: there eps is not known.
+    step, since eps is not known there; so is one from signal 0, where y and r are infinite.
     """
     for now, then in pairwise(levels(path)):
         with torch.no_grad():
             guess = denoise(x, *now)
             ahead = backward(guess, x, now, then, eta=0.0).mean
-            if then[1]:
+            if now[0] and then[1]:
                 there = (ahead - then[0] * denoise(ahead, *then)) / then[1]
                 here = (x - now[0] * guess) / now[1]
                 ahead = then[0] * (x / now[0] + (then[1] / then[0] - now[1] / now[0]) * (here + there) / 2)

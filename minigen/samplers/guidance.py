@@ -36,10 +36,13 @@ def classifier(
     """E[x_0 | x_t] moved along the gradient of a noise-aware classifier's log P(label | x_t).
 
     Tweedie's formula turns a score into an image, so the classifier's score counts noise^2 / signal times.
-    Dhariwal and Nichol 2021, algorithm 2. log_prob(x_t, signal, noise): (B,), nats.
+    Dhariwal and Nichol 2021, algorithm 2. log_prob(x_t, signal, noise): (B,), nats. A call where no signal is left is a
+    ValueError: the gradient is 0 there, and says nothing of the image.
     """
 
     def guided(x_t: Tensor, signal: Number, noise: Number) -> Tensor:
+        if not torch.as_tensor(signal).all():
+            raise ValueError("a classifier's gradient is 0 where the signal is 0; begin at a level that has some")
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             (slope,) = torch.autograd.grad(log_prob(x, signal, noise).sum(), x)

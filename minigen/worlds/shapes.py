@@ -223,9 +223,11 @@ class Shapes:
         """Gradient of the log-density at x_t, (B, 3, H, W). Continuous form only."""
         return self._images(self._continuous().score(self._parts(x_t), signal, noise))
 
-    def posterior(self, x: Tensor) -> Tensor:
-        """log p(template | x), (B, N). With two shapes: of the template of each half alone, (B, 2, n)."""
-        posterior = self._core.posterior(self._parts(x))
+    def posterior(self, x: Tensor, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
+        """log p(template | x), (B, N). With two shapes: of the template of each half alone, (B, 2, n).
+
+        With signal and noise, numbers or (B,), x is signal x_0 + noise eps; continuous form only."""
+        posterior = self._core.posterior(self._parts(x), signal=signal, noise=noise)
         return posterior.squeeze(1) if self.shapes == 1 else posterior
 
     def factor_posterior(self, x: Tensor, name: str) -> Tensor:
