@@ -31,7 +31,8 @@ def test_a_recipe_builds_trains_draws_and_is_judged(name) -> None:
     batch = next(batches)
     images = batch[0] if isinstance(batch, tuple) else batch  # what it is drawn for comes second
     assert images.shape == (recipe.batch_size, *recipe.target.shape)
-    assert images.dtype == (torch.int64 if recipe.family == "autoregressive" else torch.float32)
+    counted = recipe.family in ("autoregressive", "contrastive", "captioner")
+    assert images.dtype == (torch.int64 if counted else torch.float32)
     list(run(batches, 2))
     x = recipe.draw(run, 70, seed=5)
     assert x.shape == (70, *recipe.target.shape)

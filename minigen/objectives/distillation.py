@@ -22,8 +22,9 @@ def two_step_image(
     middle: tuple[Number, Number],
     then: tuple[Number, Number],
 ) -> Tensor:
-    """The image that one DDIM step needs, to get from x_t to where two of the teacher's lead. Appendix G of Salimans
-    and Ho 2022.
+    """The image (B, ...) that one DDIM step needs, to get from x_t (B, ...) to where two of the teacher's lead.
+
+    Salimans and Ho 2022, appendix G.
 
     With r = noise_then / noise_now it is (x_then - r x_t) / (signal_then - r signal_now). Levels are (signal, noise).
     """

@@ -17,12 +17,12 @@ from minigen.streams import Noise
 
 
 def velocity_from(image: Tensor, x_t: Tensor, t: Number) -> Tensor:
-    """E[eps - x_0 | x_t] from a guess at E[x_0 | x_t] and t in (0, 1]: (x_t - image) / t."""
+    """E[eps - x_0 | x_t], (B, ...), from a guess at E[x_0 | x_t] and t in (0, 1]: (x_t - image) / t."""
     return (x_t - image) / column(t, x_t)
 
 
 def image_from_velocity(velocity: Tensor, x_t: Tensor, t: Number) -> Tensor:
-    """E[x_0 | x_t] from the velocity: x_t - t velocity."""
+    """E[x_0 | x_t], (B, ...), from the velocity: x_t - t velocity."""
     return x_t - column(t, x_t) * velocity
 
 

@@ -70,6 +70,7 @@ class Recipe:
     build: build(steps=, seed=, device=, **options of `Run`), the run before its first step; needs no data.
     draw: draw(run, n, seed=), n samples of what was learnt, on the CPU.
     log_prob: log_prob(run, images, seed=), nats/image, (B,); for families with a likelihood, whose target is `Scored`.
+    measure: further figures of a run, beside those of its samples.
     steps: enough to see it work on one CPU thread. full_steps: for a GPU, or patience.
     reaches: what `steps` were measured to reach.
     """
@@ -83,6 +84,7 @@ class Recipe:
     draw: Callable[..., Tensor]
     reaches: str
     log_prob: Callable[..., Tensor] | None = None
+    measure: Callable[[Run], dict[str, Measured]] | None = None
 
     @property
     def name(self) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 
 from minigen.recipes.autoregressive import AUTOREGRESSIVE
+from minigen.recipes.contrastive import CONTRASTIVE
+from minigen.recipes.diffusion import DIFFUSION
 from minigen.recipes.elbo import ELBO
 from minigen.recipes.minimax import MINIMAX
 from minigen.recipes.recipe import Recipe
 from minigen.train import Run
 
-ALL = [*MINIMAX, *ELBO, *AUTOREGRESSIVE]
+ALL = [*MINIMAX, *ELBO, *AUTOREGRESSIVE, *DIFFUSION, *CONTRASTIVE]
 RECIPES: dict[tuple[str, str], Recipe] = {(recipe.family, recipe.target.name): recipe for recipe in ALL}
 
 

@@ -171,6 +171,8 @@ def judge(run: Run, recipe: Recipe, samples: Tensor, seed: int) -> dict[str, Any
     if recipe.log_prob and isinstance(recipe.target, Scored):
         scores = torch.cat([recipe.log_prob(run, x, seed=seed) for x in torch.split(recipe.target.held_out(), 200)])
         figures |= recipe.target.likelihood(metrics.nll(scores))
+    if recipe.measure:
+        figures |= recipe.measure(run)
     return {
         "recipe": recipe.name,
         "step": run.n,

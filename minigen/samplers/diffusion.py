@@ -43,7 +43,9 @@ def ancestral(
 
 
 def heun(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
-    """Heun's method for the probability-flow ODE: second order, two calls a step. Karras et al. 2022, algorithm 1.
+    """Heun's method for the probability-flow ODE, from x (B, ...): second order, two calls a step.
+
+    Karras et al. 2022, algorithm 1.
 
     In y = x / signal and r = noise / signal the ODE is dy/dr = eps, the noise that x_t shows. A DDIM step holds eps for
     the whole step; Heun takes the mean of eps here and at the end of that step. The last step, to noise 0, is a DDIM
@@ -62,7 +64,7 @@ def heun(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
 
 
 def dpm_solver_2m(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
-    """DPM-Solver++(2M): second order, one call a step. Lu et al. 2022 (DPM-Solver++), algorithm 2.
+    """DPM-Solver++(2M), from x (B, ...): second order, one call a step. Lu et al. 2022 (DPM-Solver++), algorithm 2.
 
     The guess at x_0 is continued along a straight line in half the log-SNR through the last two guesses, to the middle
     of the step; the rest is a DDIM step. The first step and the last, to noise 0, are plain DDIM steps.
