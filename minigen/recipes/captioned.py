@@ -15,14 +15,12 @@ from torch import Tensor
 from minigen import data
 from minigen.objectives.contrastive import information_bound, retrieval
 from minigen.recipes.recipe import Measured
-from minigen.streams import Batches, Stream
+from minigen.streams import HELD_OUT_SEED, Batches, Stream
 from minigen.words import Vocabulary, name_captions
 from minigen.worlds import ExactCaptions, Shapes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-HELD_OUT_SEED = 2**40
 
 
 class Told(NamedTuple):
