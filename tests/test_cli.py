@@ -225,8 +225,8 @@ def test_two_processes_under_torchrun_equal_one(tmp_path, call) -> None:
     assert call(*words, "--out", tmp_path / "one")[0] == 0
     one, two = (recipes.load(tmp_path / name).run for name in ("one", "two"))
     assert two.n == 6
-    # Two halves are added in another order. Where a gradient is about 1e-8, Adam (eps 1e-8) makes that visible; and in
-    # more steps a sample lands on the other side of a LeakyReLU's kink, which R1 feels. Wrong rows move every parameter.
+    # Two halves are added in another order. Where a gradient is about 1e-8, Adam (eps 1e-8) shows it; and in more steps
+    # a sample lands on the other side of a LeakyReLU's kink, which R1 feels. Wrong rows would move every parameter.
     difference = (flat(one.objective) - flat(two.objective)).abs()
     assert (difference < 2e-6).float().mean() > 0.999
     assert difference.max() < 2e-5
