@@ -225,7 +225,7 @@ def test_two_processes_under_torchrun_equal_one(tmp_path, call) -> None:
     one, two = (recipes.load(tmp_path / name).run for name in ("one", "two"))
     start = RECIPES["minimax", "ring"].build(steps=6, seed=0, device="cpu")
     difference, moved = ((flat(one.objective) - flat(run.objective)).abs() for run in (two, start))
-    # Rounding shows where a gradient is near Adam's eps, and, in more steps, at a kink of LeakyReLU; wrong rows, in all.
+    # Rounding shows where a gradient is near Adam's eps, and in more steps at a kink of LeakyReLU; wrong rows, in all.
     assert (difference < 2e-6).float().mean() > 0.999
     assert difference.max() < 2e-5 < 1e-2 < moved.max()
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == FILES

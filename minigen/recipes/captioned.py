@@ -5,6 +5,7 @@ A sample is a caption, (T,) tokens: what a model says of an image that it has no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,8 +103,9 @@ class Captioned:
         from minigen import show
 
         n = min(len(samples), 20)
+        rows = math.ceil(n / 4)
         told, right, _ = self._right(samples)
-        figure, axes = plt.subplots(5, 4, figsize=(9, 9), layout="constrained")
+        figure, axes = plt.subplots(rows, 4, figsize=(9, 1.8 * rows), squeeze=False, layout="constrained")
         for ax in axes.flat:
             ax.set_axis_off()
         texts = self.vocabulary.decode(samples[:n])
