@@ -54,6 +54,11 @@ def test_the_cosine_schedule_is_that_of_the_paper() -> None:
     assert (schedule.beta[:-1] < 0.99).all()
 
 
+def test_the_even_schedule_has_equal_steps_in_log_snr() -> None:
+    schedule = d.Schedule.even(26, low=-7.0, high=5.5)
+    torch.testing.assert_close(schedule.log_snr, torch.linspace(5.5, -7, 26, dtype=torch.float64))
+
+
 def test_the_normal_schedule_has_its_levels_at_the_quantiles_of_a_truncated_normal_law() -> None:
     schedule = d.Schedule.normal(101, mean=1.0, std=2.0, low=-4.0, high=8.0)
     law = truncnorm((-4 - 1) / 2, (8 - 1) / 2, loc=1.0, scale=2.0)
@@ -61,7 +66,7 @@ def test_the_normal_schedule_has_its_levels_at_the_quantiles_of_a_truncated_norm
     assert d.Schedule.normal().log_snr[[0, -1]].tolist() == pytest.approx([9.0, -9.0])
 
 
-@pytest.mark.parametrize("make", [d.Schedule.linear, d.Schedule.cosine, d.Schedule.normal])
+@pytest.mark.parametrize("make", [d.Schedule.linear, d.Schedule.cosine, d.Schedule.normal, d.Schedule.even])
 def test_levels_keep_the_variance_and_log_snr_is_in_nats(make: Callable[..., d.Schedule]) -> None:
     schedule = make(70)
     assert len(schedule) == 70

@@ -143,3 +143,11 @@ def test_more_guidance_makes_the_label_surer_in_a_sampler() -> None:
     assert sure[0] == pytest.approx(0.3, abs=0.08)  # the share of the label
     assert sure[1] == pytest.approx(expected, abs=0.05)
     assert sure[2] > sure[1] + 0.05
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.7])
+def test_autoguidance_goes_from_the_worse_guess_through_the_better_one(scale: float) -> None:
+    x = torch.randn(6, 2)
+    guided = guidance.autoguidance(WORLD.denoise, GIVEN[0].denoise, guidance_scale=scale)
+    worse, better = GIVEN[0].denoise(x, 0.6, 0.8), WORLD.denoise(x, 0.6, 0.8)
+    near(guided(x, 0.6, 0.8), scale * better + (1 - scale) * worse)

@@ -94,6 +94,15 @@ def test_marginal_and_denoise_equal_bayes_by_quadrature(signal: float, noise: fl
     torch.testing.assert_close(denoised, tweedie, rtol=0, atol=1e-10)
 
 
+def test_each_point_may_have_a_level_of_its_own():
+    mixture, x_t = skewed(), points(4)
+    signal, noise = torch.tensor([0.9, 0.3, 0.9, 0.5]), torch.tensor([0.2, 0.7, 0.2, 0.2])
+    each = zip(x_t.split(1), signal.tolist(), noise.tolist(), strict=True)
+    torch.testing.assert_close(mixture.denoise(x_t, signal, noise), torch.cat([mixture.denoise(*one) for one in each]))
+    torch.testing.assert_close(mixture.denoise(x_t, 1.0, noise)[1:2], mixture.denoise(x_t[1:2], 1.0, noise[1].item()))
+    torch.testing.assert_close(mixture.denoise(x_t, torch.tensor(0.3), 0.7), mixture.denoise(x_t, 0.3, 0.7))
+
+
 def test_denoise_at_the_ends():
     mixture, x = skewed(), points()
     torch.testing.assert_close(mixture.denoise(x, 1.0, 0.0), x)

@@ -1,4 +1,4 @@
-"""Fully connected networks: the generator and the discriminator of the first GAN paper's kind."""
+"""Fully connected networks: of GANs and autoencoders of the first papers' kind, and a denoiser of points."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from minigen.nets.attention import embedding
 
 
 def mlp(widths: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -113,3 +115,20 @@ class LinearEncoder(nn.Module):
         """(B, dims) to two of (B, latent)."""
         mean: Tensor = self.mean(x)
         return mean, self.log_std.expand_as(mean)
+
+
+class MLPDenoiser(nn.Module):
+    """Points (B, D) and log-SNR (B,), in nats, to (B, D): what a `Denoiser` of points asks for.
+
+    hidden: widths of the hidden layers. features: of the noise level.
+    """
+
+    def __init__(self, dim: int, *, hidden: Sequence[int] = (128, 128, 128), features: int = 32) -> None:
+        super().__init__()
+        self.features = features
+        self.net = mlp([dim + features, *hidden, dim], activation=nn.SiLU)
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """(B, D)."""
+        out: Tensor = self.net(torch.cat([x, embedding(log_snr, self.features)], dim=1))
+        return out

@@ -112,7 +112,7 @@ class Captioned:
         for ax, image, text, fits in zip(axes.flat, told.images[:n], texts, right.tolist(), strict=False):
             shown = (image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1)
             ax.imshow(shown.squeeze(2) if image.shape[0] == 1 else shown, cmap="gray")
-            ax.set_title(text, fontsize=7, color=show.COLOURS["exact" if fits else "model"])
+            ax.set_title(text, fontsize=9, color=show.COLOURS["exact" if fits else "model"])
         return figure
 
 

@@ -1,4 +1,7 @@
-"""Denoisers that are drawn towards a label or a caption (chapter 12): each is again a `denoise(x_t, signal, noise)`."""
+"""Denoisers that are drawn towards a label, a caption, or away from their own faults (chapter 12).
+
+Each is again a `denoise(x_t, signal, noise)`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,23 @@ import torch
 from torch import Tensor
 
 from minigen.objectives.diffusion import Denoise, Number, column
+
+
+def beyond(without: Tensor, told: Tensor, guidance_scale: float) -> Tensor:
+    """From one guess at the image through another, both (B, ...): 0 is the first, 1 the second, 2 as far again."""
+    return without + guidance_scale * (told - without)
+
+
+def autoguidance(denoise: Denoise, worse: Denoise, *, guidance_scale: float) -> Denoise:
+    """A denoiser moved away from a worse one: a smaller network, or the same one trained for less time.
+
+    Karras et al. 2024 ("a bad version of itself"), eq. 3: 1 is unguided. Two calls for each one.
+    """
+
+    def guided(x_t: Tensor, signal: Number, noise: Number) -> Tensor:
+        return beyond(worse(x_t, signal, noise), denoise(x_t, signal, noise), guidance_scale)
+
+    return guided
 
 
 def classifier_free(denoise: Denoise, context: Tensor, nothing: Tensor, *, guidance_scale: float) -> Denoise:
@@ -21,8 +41,7 @@ def classifier_free(denoise: Denoise, context: Tensor, nothing: Tensor, *, guida
     def guided(x_t: Tensor, signal: Number, noise: Number) -> Tensor:
         a, s = (column(part, x_t).flatten().expand(len(x_t)).repeat(2) for part in (signal, noise))
         without, told = denoise(torch.cat([x_t, x_t]), a, s, both).chunk(2)
-        mixed: Tensor = without + guidance_scale * (told - without)
-        return mixed
+        return beyond(without, told, guidance_scale)
 
     def plain(x_t: Tensor, signal: Number, noise: Number) -> Tensor:
         return denoise(x_t, signal, noise, context)

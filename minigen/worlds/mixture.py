@@ -138,12 +138,21 @@ class GaussianMixture:
         covariances = signal**2 * self.covariances + noise**2 * eye
         return GaussianMixture(signal * self.means, covariances=covariances, weights=self.weights)
 
-    def denoise(self, x_t: Tensor, signal: float, noise: float) -> Tensor:
+    def denoise(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
         """E[x_0 | x_t], (..., D), where x_t = signal x_0 + noise eps: what a perfect denoiser returns.
 
         Given component k, x_0 and x_t are jointly Gaussian, so E[x_0 | x_t, k] is linear in x_t (the Kalman gain);
-        the posterior p(k | x_t) averages over components.
+        the posterior p(k | x_t) averages over components. signal, noise: numbers, or one for each point (B,) of (B, D).
         """
+        if isinstance(signal, Tensor) or isinstance(noise, Tensor):
+            a, s = (torch.as_tensor(part, dtype=torch.float64, device="cpu").view(-1) for part in (signal, noise))
+            rows = max(len(a), len(s))
+            levels, which = torch.stack([a.expand(rows), s.expand(rows)], 1).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+            found = torch.empty_like(x_t)
+            for i, level in enumerate(levels.tolist()):
+                here = ... if len(levels) == 1 else (which == i).to(x_t.device)
+                found[here] = self.denoise(x_t[here], *level)
+            return found
         marginal = self.marginal(signal, noise)
         white = marginal._whiten(x_t)
         responsibility = marginal._log_joint(white).softmax(-1)
