@@ -117,7 +117,7 @@ def test_the_librarys_references_to_equations_exist() -> None:
     chapters = {path.stem[:2]: path.read_text(encoding="utf-8") for path in (ROOT / "chapters").glob("[0-9]*.md")}
     found = 0
     for path in (ROOT / "minigen").rglob("*.py"):
-        for number, equation in re.findall(r"\((\d+)\.(\d+)\)", path.read_text(encoding="utf-8")):
+        for number, equation in re.findall(r"(?<!\w)\((\d+)\.(\d+)\)", path.read_text(encoding="utf-8")):
             text = chapters.get(f"{int(number):02d}")
             if text is not None:
                 found += 1

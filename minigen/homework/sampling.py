@@ -72,7 +72,7 @@ def _steps() -> list[Input]:
     noisy = tuple(squares(3, 3))
     return [
         Input((one, 0.75 * one, 0.25 * one, (0.6, 0.8), (0.8, 0.6), 0.5), "one pixel, half the noise"),
-        Input((*noisy, level_of(3 / 5), level_of(13 / 20), 1.0), "random images, a DDPM step"),
+        Input((*noisy, level_of(3 / 5), level_of(0.65), 1.0), "random images, a DDPM step"),
         Input((*noisy, level_of(0.3), level_of(0.9), 0.0), "random images, a DDIM step"),
         Input((*noisy, level_of(1e-3), level_of(0.1), 0.9), "from nearly pure noise"),
         Input((*noisy, level_of(0.8), (1.0, 0.0), 0.0), "the last step, to the image"),
