@@ -50,7 +50,7 @@ def rows(section: str | None = None) -> list[list[str]]:
 GLOBAL = [
     row for section in ("Data, models, noise", "Two players", "Probability", "Functions") for row in rows(section)[1:]
 ]
-LOCAL, KEPT = rows("Within one chapter")[1:], rows("Kept for coming chapters")[1:]
+LOCAL = rows("Within one chapter")[1:]
 
 
 def named(row: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def named(row: list[str]) -> list[str]:
 
 
 def test_each_symbol_stands_once() -> None:
-    everywhere = [normal(name) for row in GLOBAL + KEPT for name in named(row)]
+    everywhere = [normal(name) for row in GLOBAL for name in named(row)]
     assert [name for name in everywhere if everywhere.count(name) > 1] == []
     local = [(number, normal(name)) for row in LOCAL for number in row[-1].split(", ") for name in named(row)]
     assert [pair for pair in local if local.count(pair) > 1 or pair[1] in everywhere] == []
