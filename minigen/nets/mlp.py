@@ -129,6 +129,6 @@ class MLPDenoiser(nn.Module):
         self.net = mlp([dim + features, *hidden, dim], activation=nn.SiLU)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """(B, D)."""
+        """Points x (B, D) at levels log_snr (B,) to what the network is to predict, (B, D)."""
         out: Tensor = self.net(torch.cat([x, embedding(log_snr, self.features)], dim=1))
         return out
