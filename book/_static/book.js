@@ -7,9 +7,10 @@ const watch = new ResizeObserver(entries => {
   }
 });
 window.addEventListener("load", async () => {
+  document.querySelectorAll("div.highlight pre, div.cell_output pre").forEach(box => watch.observe(box));
   await window.MathJax?.startup?.promise;
-  document.querySelectorAll("div.math, div.highlight pre, div.cell_output pre").forEach(box => {
+  document.querySelectorAll("div.math").forEach(box => {
     watch.observe(box);
-    if (box.matches("div.math")) [...box.children].forEach(part => watch.observe(part)); // it grows when it is typeset
+    [...box.children].forEach(part => watch.observe(part)); // it grows when it is typeset
   });
 });
