@@ -9,7 +9,7 @@ from browser import DESKTOP, ROOT, Visit, bad_images, broken_links, open_page, p
 
 import portable
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # the first test opens every page
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first test opens every page
 
 
 @pytest.fixture(scope="module")
