@@ -33,6 +33,13 @@ def scaled(layer: Layer, gain: float = 2.0) -> Layer:
     return layer
 
 
+def zeroed(layer: Layer) -> Layer:
+    """The layer with weights and biases of 0, whose branch so begins as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 def halve(c_in: int, c_out: int, *, gain: float = 2.0) -> nn.Conv2d:
     """(B, c_in, 2h, 2w) to (B, c_out, h, w)."""
     return scaled(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1), gain)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minigen.nets.attention import Attention, Conditions, Told, grid, modulated
-from minigen.nets.conv import scaled
+from minigen.nets.conv import scaled, zeroed
 
 
 class Block(nn.Module):
@@ -22,14 +22,12 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, context: int | None) -> None:
         super().__init__()
-        self.told = nn.Linear(width, 6 * width)
+        self.told = zeroed(nn.Linear(width, 6 * width))
         self.places = Attention(width, heads)
         self.words = Attention(width, heads, context=context) if context else None
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        for parameter in self.told.parameters():
-            nn.init.zeros_(parameter)
         if self.words is not None:
-            nn.init.zeros_(self.words.out.weight)
+            zeroed(self.words.out)
 
     def forward(self, x: Tensor, told: Told) -> Tensor:
         """(B, T, width) to the same."""
@@ -70,10 +68,7 @@ class DiT(nn.Module):
         self.stem = scaled(nn.Linear(channels * patch**2, width), 1.0)
         self.places = nn.Parameter(grid(*self.grid, width).to(torch.get_default_dtype()))
         self.blocks = nn.ModuleList(Block(width, heads, context) for _ in range(depth))
-        self.told, self.last = nn.Linear(width, 2 * width), nn.Linear(width, channels * patch**2)
-        for layer in (self.told, self.last):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
+        self.told, self.last = zeroed(nn.Linear(width, 2 * width)), zeroed(nn.Linear(width, channels * patch**2))
 
     def forward(self, x: Tensor, log_snr: Tensor, *context: Tensor) -> Tensor:
         """(B, C, H, W), levels (B,) and the context to (B, C, H, W)."""

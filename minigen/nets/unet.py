@@ -15,14 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minigen.nets.attention import Attention, Conditions, Told
-from minigen.nets.conv import scaled
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights and biases of 0, whose branch so begins as nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
+from minigen.nets.conv import scaled, zeroed
 
 
 class ResidualBlock(nn.Module):
@@ -57,7 +50,7 @@ class AttentionBlock(nn.Module):
         self.words = Attention(width, heads, context=context) if context else None
         for attention in (self.places, self.words):
             if attention is not None:
-                nn.init.zeros_(attention.out.weight)
+                zeroed(attention.out)
 
     def forward(self, x: Tensor, told: Told) -> Tensor:
         """(B, width, H, W) to the same."""

@@ -75,7 +75,7 @@ def dpm_solver_2m(denoise: Denoise, x: Tensor, path: Path) -> Iterator[Tensor]:
             guess = image = denoise(x, *now)
             if then[1]:
                 length = math.log(then[0] / then[1]) - (math.log(now[0] / now[1]) if now[0] else -math.inf)
-                if before is not None and math.isfinite(before[1]):
+                if before is not None:
                     image = guess + (length / (2 * before[1])) * (guess - before[0])
                 before = (guess, length)
             x = backward(image, x, now, then, eta=0.0).mean

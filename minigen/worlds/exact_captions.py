@@ -68,7 +68,7 @@ class ExactCaptions:
 
     def log_posterior(self, x: Tensor) -> Tensor:
         """log p(caption | x), nats, (B, C)."""
-        return like(torch.cat([joint.log_softmax(1) for joint in self._joint(x)]), x)
+        return like(self._log_posterior(x), x)
 
     def log_ratio(self, x: Tensor) -> Tensor:
         """log p(x, caption) / (p(x) p(caption)), nats, (B, C): what the best critic says, up to a number."""
@@ -76,14 +76,15 @@ class ExactCaptions:
 
     def information(self, x: Tensor) -> Tensor:
         """H(caption) - H(caption | X = x), nats, (B,): its mean over images of the world is the mutual information."""
-        log_p = torch.cat([joint.log_softmax(1) for joint in self._joint(x)])
+        log_p = self._log_posterior(x)
         return like(self.entropy() + (log_p.exp() * log_p).nan_to_num(nan=0.0).sum(1), x)
 
-    def _joint(self, x: Tensor) -> list[Tensor]:
-        """log of C p(x, caption) up to a number, (b, C), block after block."""
+    def _log_posterior(self, x: Tensor) -> Tensor:
+        """The same in float64, block after block."""
         blocks = []
         for likelihood in self.world._core._blocks(self.world._parts(x)):
             pairs = self._pairs.to(likelihood.device)
             of_part = torch.unflatten(likelihood, 2, (-1, self._positions)).logsumexp(3)  # (b, shapes, combinations)
-            blocks.append(torch.stack([of_part[:, p, pairs[:, p]] for p in range(self.world.shapes)]).sum(0))
-        return blocks
+            joint = torch.stack([of_part[:, p, pairs[:, p]] for p in range(self.world.shapes)]).sum(0)  # up to a number
+            blocks.append(joint.log_softmax(1))
+        return torch.cat(blocks)
