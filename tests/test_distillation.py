@@ -13,7 +13,7 @@ from minigen.nets.mlp import mlp
 from minigen.objectives import distillation
 from minigen.objectives.diffusion import Denoise, Denoiser, Number, Path, Schedule, backward, column, image_from
 from minigen.objectives.flow import straight
-from minigen.samplers.diffusion import ancestral
+from minigen.samplers.diffusion import Level, ancestral, levels
 from minigen.streams import Noise, Stream
 from minigen.train import Run, adams
 from minigen.worlds import GaussianMixture
@@ -26,11 +26,6 @@ PATHS = {
     "straight": straight(6),
     "signal kept": Path(torch.ones(7), torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5, 0.2, 0.0])),
 }
-Level = tuple[float, float]
-
-
-def levels(path: Path) -> list[Level]:
-    return list(zip(path.signal.tolist(), path.noise.tolist(), strict=True))
 
 
 def triples(path: Path) -> list[tuple[Level, Level, Level]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minigen.homework.contract import Contract, Function, Input, Personal, gradients
 from minigen.homework.latents import CUT
-from minigen.homework.noising import squares
+from minigen.homework.noising import doubles, squares, with_levels
 from minigen.objectives.diffusion import column, diffuse, image_from
 
 
@@ -22,9 +22,7 @@ def image_from_velocity(velocity: Tensor, x_t: Tensor, signal: Tensor, noise: Te
 def _velocities() -> list[Input]:
     one = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float64)
     v, x_t = squares(3, 2)
-    angle = torch.tensor([0.3, 0.8, 1.4], dtype=torch.float64)
-    ends = torch.tensor([0.0, 1e-3, 1.0], dtype=torch.float64)
-    few = torch.tensor([0.6], dtype=torch.float64), torch.tensor([0.8], dtype=torch.float64)
+    angle, ends, few = doubles(0.3, 0.8, 1.4), doubles(0.0, 1e-3, 1.0), (doubles(0.6), doubles(0.8))
     return [
         Input((-0.5 * one, one, *few), "one pixel"),
         Input((v, x_t, angle.cos(), angle.sin()), "random images at three levels"),
@@ -32,73 +30,68 @@ def _velocities() -> list[Input]:
     ]
 
 
-def _with_numbers(mix: Function) -> Function:
-    """mix(v, x, a, s) with levels that multiply images."""
-    return lambda v, x, signal, noise: mix(v, x, column(signal, x), column(noise, x))
-
-
 IMAGE_FROM_VELOCITY = Contract(
     image_from_velocity,
     _velocities,
     {
         "added": (
-            _with_numbers(lambda v, x, a, s: a * x + s * v),
+            with_levels(lambda v, x, a, s: a * x + s * v),
             "adds noise * v; v has - noise * x_0 in it, and minus that is + noise^2 * x_0: subtract",
         ),
         "the noise": (
-            _with_numbers(lambda v, x, a, s: s * x + a * v),
+            with_levels(lambda v, x, a, s: s * x + a * v),
             "this is the noise, eps = noise * x_t + signal * v; the image is the other mixture",
         ),
         "swapped": (
-            _with_numbers(lambda v, x, a, s: s * x - a * v),
+            with_levels(lambda v, x, a, s: s * x - a * v),
             "signal and noise are swapped; x_t counts signal times, v noise times",
         ),
         "x_t and v swapped": (
-            _with_numbers(lambda v, x, a, s: a * v - s * x),
+            with_levels(lambda v, x, a, s: a * v - s * x),
             "x_t and v are swapped: signal * v - noise * x_t is minus the noise level's share of eps; start from x_t",
         ),
         "minus the image": (
-            _with_numbers(lambda v, x, a, s: s * v - a * x),
+            with_levels(lambda v, x, a, s: s * v - a * x),
             "this is minus the image; signal * x_t is positive",
         ),
         "v for noise": (
-            _with_numbers(lambda v, x, a, s: (x - s * v) / a),
+            with_levels(lambda v, x, a, s: (x - s * v) / a),
             "takes v for the noise, which divides by signal; signal * x_t - noise * v needs no division",
         ),
         "straight lines": (
-            _with_numbers(lambda v, x, a, s: x - s * v),
+            with_levels(lambda v, x, a, s: x - s * v),
             "x_t is not scaled, as for the velocity of straight lines; here signal^2 + noise^2 = 1: signal * x_t",
         ),
         "v not scaled": (
-            _with_numbers(lambda v, x, a, s: a * x - v),
+            with_levels(lambda v, x, a, s: a * x - v),
             "v is not scaled; it counts noise times",
         ),
         "squares": (
-            _with_numbers(lambda v, x, a, s: a.square() * x - s.square() * v),
+            with_levels(lambda v, x, a, s: a.square() * x - s.square() * v),
             "squares the levels; they are deviations and multiply as they are",
         ),
         "roots": (
-            _with_numbers(lambda v, x, a, s: a.sqrt() * x - s.sqrt() * v),
+            with_levels(lambda v, x, a, s: a.sqrt() * x - s.sqrt() * v),
             "takes roots of the levels, as of alpha_bar; signal and noise are roots already",
         ),
         "one minus signal": (
-            _with_numbers(lambda v, x, a, s: a * x - (1 - a) * v),
+            with_levels(lambda v, x, a, s: a * x - (1 - a) * v),
             "takes 1 - signal for the noise level; it is given, and the squares add up to 1",
         ),
         "v for the score": (
-            _with_numbers(lambda v, x, a, s: (x + s.square() * v) / a),
+            with_levels(lambda v, x, a, s: (x + s.square() * v) / a),
             "this is Tweedie's formula, which turns a score into an image; v is no score",
         ),
         "divided by signal": (
-            _with_numbers(lambda v, x, a, s: x - s / a * v),
+            with_levels(lambda v, x, a, s: x - s / a * v),
             "divides by signal, which v is there to avoid; multiply x_t by signal instead",
         ),
         "v as it is": (
-            _with_numbers(lambda v, x, a, s: v.clone()),
+            with_levels(lambda v, x, a, s: v.clone()),
             "gives v back; it is a mixture of noise and image, signal * eps - noise * x_0",
         ),
         "v ignored": (
-            _with_numbers(lambda v, x, a, s: a * x),
+            with_levels(lambda v, x, a, s: a * x),
             "leaves the noise in x_t; subtract noise * v",
         ),
         "along the width": (
@@ -130,12 +123,12 @@ def simple_loss(network: Network, x_0: Tensor, eps: Tensor, alpha_bar: Tensor, t
 
     x_0, eps: (B, C, H, W). alpha_bar: (T,). t: (B,), the level of each image, counted from 0.
     """
-    return _squares(network, x_0, eps, alpha_bar[t], t).flatten(1).sum(1).mean()
+    return _error(network, x_0, eps, alpha_bar, t).square().flatten(1).sum(1).mean()
 
 
-def _squares(network: Network, x_0: Tensor, eps: Tensor, share: Tensor, told: Tensor) -> Tensor:
-    x_t = diffuse(x_0, eps, share.sqrt(), (1 - share).sqrt())
-    return (network(x_t, told) - eps).square()
+def _error(network: Network, x_0: Tensor, eps: Tensor, alpha_bar: Tensor, t: Tensor) -> Tensor:
+    x_t = diffuse(x_0, eps, alpha_bar[t].sqrt(), (1 - alpha_bar[t]).sqrt())
+    return network(x_t, t) - eps
 
 
 def _batches() -> list[Input]:
@@ -152,12 +145,7 @@ def _batches() -> list[Input]:
 
 def _with_error(reduce: Callable[[Tensor], Tensor]) -> Function:
     """The loss that makes one of the errors (B, C, H, W) in another way."""
-
-    def variant(network: Network, x_0: Tensor, eps: Tensor, alpha_bar: Tensor, t: Tensor) -> Tensor:
-        x_t = diffuse(x_0, eps, alpha_bar[t].sqrt(), (1 - alpha_bar[t]).sqrt())
-        return reduce(network(x_t, t) - eps)
-
-    return variant
+    return lambda *given: reduce(_error(*given))
 
 
 def _with_target(target: Callable[..., Tensor]) -> Function:
@@ -276,7 +264,7 @@ SIMPLE_LOSS = Contract(
             "draws noise of its own; eps is given, so that the loss is a deterministic function",
         ),
         "error of the image": (
-            lambda f, x, e, a, t: (_squares(f, x, e, a[t], t).flatten(1).sum(1) * (1 - a[t]) / a[t]).mean(),
+            lambda f, x, e, a, t: (_error(f, x, e, a, t).square().flatten(1).sum(1) * (1 - a[t]) / a[t]).mean(),
             "this is the squared error of the image that the guess amounts to; the simple loss is that of the noise",
         ),
         "x_0 given": (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from minigen.homework.contract import Contract, Function, Input
-from minigen.homework.noising import squares
+from minigen.homework.noising import doubles, squares, with_levels
 from minigen.objectives.diffusion import column
 from minigen.objectives.flow import velocity_from
+from minigen.samplers.guidance import beyond
 
 
 def score_from_image(image: Tensor, x_t: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
@@ -16,23 +16,14 @@ def score_from_image(image: Tensor, x_t: Tensor, signal: Tensor, noise: Tensor) 
     return (column(signal, x_t) * image - x_t) / column(noise, x_t).square()
 
 
-def _doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def _guesses() -> list[Input]:
-    one = _doubles(2.0).view(1, 1, 1, 1)
+    one = doubles(2.0).view(1, 1, 1, 1)
     image, x_t = squares(3, 2)
     return [
-        Input((-0.5 * one, one, _doubles(3 / 5), _doubles(0.8)), "one pixel"),
-        Input((image, x_t, _doubles(0.9, 0.5, 0.2), _doubles(0.4, 0.9, 0.7)), "random images at three levels"),
-        Input((image, x_t, _doubles(1.0, 1.0, 1e-3), _doubles(1e-2, 30.0, 1.0)), "levels from 0.01 to 30"),
+        Input((-0.5 * one, one, doubles(3 / 5), doubles(0.8)), "one pixel"),
+        Input((image, x_t, doubles(0.9, 0.5, 0.2), doubles(0.4, 0.9, 0.7)), "random images at three levels"),
+        Input((image, x_t, doubles(1.0, 1.0, 1e-3), doubles(1e-2, 30.0, 1.0)), "levels from 0.01 to 30"),
     ]
-
-
-def _with_levels(mix: Function) -> Function:
-    """mix(image, x, a, s) with levels that multiply images."""
-    return lambda image, x, signal, noise: mix(image, x, column(signal, x), column(noise, x))
 
 
 SCORE_FROM_IMAGE = Contract(
@@ -40,55 +31,55 @@ SCORE_FROM_IMAGE = Contract(
     _guesses,
     {
         "sign": (
-            _with_levels(lambda d, x, a, s: (x - a * d) / s.square()),
+            with_levels(lambda d, x, a, s: (x - a * d) / s.square()),
             "minus the score: it points to where the density grows, from x_t to the image; change the sign",
         ),
         "divided by noise": (
-            _with_levels(lambda d, x, a, s: (a * d - x) / s),
+            with_levels(lambda d, x, a, s: (a * d - x) / s),
             "this is minus the noise eps; the score is that, divided by the noise level once more: noise^2",
         ),
         "the noise": (
-            _with_levels(lambda d, x, a, s: (x - a * d) / s),
+            with_levels(lambda d, x, a, s: (x - a * d) / s),
             "this is the noise eps; the score is -eps / noise",
         ),
         "not divided": (
-            _with_levels(lambda d, x, a, s: a * d - x),
+            with_levels(lambda d, x, a, s: a * d - x),
             "the way from x_t to the image, not divided: the score is longer where there is less noise, by 1 / noise^2",
         ),
         "multiplied": (
-            _with_levels(lambda d, x, a, s: (a * d - x) * s.square()),
+            with_levels(lambda d, x, a, s: (a * d - x) * s.square()),
             "multiplies by noise^2, which leads from the score to the image; divide",
         ),
         "signal missing": (
-            _with_levels(lambda d, x, a, s: (d - x) / s.square()),
+            with_levels(lambda d, x, a, s: (d - x) / s.square()),
             "the image is not scaled; x_t is signal * x_0 + noise * eps, so its mean given x_0 is signal * x_0",
         ),
         "signal on x_t": (
-            _with_levels(lambda d, x, a, s: (d - a * x) / s.square()),
+            with_levels(lambda d, x, a, s: (d - a * x) / s.square()),
             "scales x_t by the signal; it is the image that is scaled",
         ),
         "divided by signal as well": (
-            _with_levels(lambda d, x, a, s: (a * d - x) / (a * s.square())),
+            with_levels(lambda d, x, a, s: (a * d - x) / (a * s.square())),
             "divides by the signal as well, (image - x_t / signal) / noise^2; below the line stands noise^2 alone",
         ),
         "of x_t / signal": (
-            _with_levels(lambda d, x, a, s: (d - x / a) * (a / s).square()),
+            with_levels(lambda d, x, a, s: (d - x / a) * (a / s).square()),
             "this is the score of x_t / signal, whose noise is noise / signal; the exercise asks for that of x_t",
         ),
         "signal squared": (
-            _with_levels(lambda d, x, a, s: (a.square() * d - x) / s.square()),
+            with_levels(lambda d, x, a, s: (a.square() * d - x) / s.square()),
             "squares the signal; it multiplies the image as it is",
         ),
         "the variance kept": (
-            _with_levels(lambda d, x, a, s: (a * d - x) / (1 - a.square())),
+            with_levels(lambda d, x, a, s: (a * d - x) / (1 - a.square())),
             "takes 1 - signal^2 for noise^2, which holds only where the variance is kept; the noise is given",
         ),
         "swapped": (
-            _with_levels(lambda d, x, a, s: (s * d - x) / a.square()),
+            with_levels(lambda d, x, a, s: (s * d - x) / a.square()),
             "signal and noise are swapped; the image goes with the signal",
         ),
         "of the prior": (
-            _with_levels(lambda d, x, a, s: -x / s.square()),
+            with_levels(lambda d, x, a, s: -x / s.square()),
             "this is the score of pure noise; the image is missing",
         ),
         "along the width": (
@@ -101,11 +92,11 @@ SCORE_FROM_IMAGE = Contract(
 
 def guide(without: Tensor, told: Tensor, guidance_scale: float) -> Tensor:
     """What a denoiser says, (B, ...), guided from its guess without a label to the one with it; 1 is unguided."""
-    return without + guidance_scale * (told - without)
+    return beyond(without, told, guidance_scale)
 
 
 def _pairs() -> list[Input]:
-    few = _doubles(0.5, -1.0).view(1, 1, 1, 2), _doubles(2.0, -0.5).view(1, 1, 1, 2)
+    few = doubles(0.5, -1.0).view(1, 1, 1, 2), doubles(2.0, -0.5).view(1, 1, 1, 2)
     without, told = 0.5 * squares(3, 2)
     return [
         Input((*few, 3.0), "two pixels"),
@@ -192,12 +183,12 @@ def flow_velocity(image: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def _moments() -> list[Input]:
-    one = _doubles(2.0).view(1, 1, 1, 1)
+    one = doubles(2.0).view(1, 1, 1, 1)
     image, x_t = squares(3, 2)
     return [
-        Input((-0.5 * one, one, _doubles(0.75)), "one pixel"),
-        Input((image, x_t, _doubles(0.3, 0.5, 0.9)), "random images at three times"),
-        Input((image, x_t, _doubles(1.0, 1e-2, 1.0)), "pure noise, and hardly any"),
+        Input((-0.5 * one, one, doubles(0.75)), "one pixel"),
+        Input((image, x_t, doubles(0.3, 0.5, 0.9)), "random images at three times"),
+        Input((image, x_t, doubles(1.0, 1e-2, 1.0)), "pure noise, and hardly any"),
     ]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from minigen.homework.contract import Contract, Function, Input
+from minigen.objectives import diffusion
 from minigen.objectives.diffusion import Schedule, column
 
 Coefficients = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -30,22 +31,28 @@ def squares(batch: int, count: int, *, seed: int = 0) -> Tensor:
     return torch.randn(count, batch, 1, 2, batch, generator=generator, dtype=torch.float64)
 
 
-def _betas(*values: float) -> Tensor:
+def doubles(*values: float) -> Tensor:
+    """Numbers in double precision, (n,)."""
     return torch.tensor(values, dtype=torch.float64)
+
+
+def with_levels(mix: Function) -> Function:
+    """mix(image, x, a, s) of a function that is given levels (B,): a and s are they as they multiply images."""
+    return lambda image, x, signal, noise: mix(image, x, column(signal, x), column(noise, x))
 
 
 def diffuse(x_0: Tensor, eps: Tensor, beta: Tensor, t: Tensor) -> Tensor:
     """x_t (B, C, H, W) for images x_0 and noise eps, when steps of variance beta (T,) were taken up to level t (B,)."""
     alpha_bar = kept(beta)[t]
-    return column(alpha_bar.sqrt(), x_0) * x_0 + column((1 - alpha_bar).sqrt(), x_0) * eps
+    return diffusion.diffuse(x_0, eps, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
 def _levels() -> list[Input]:
     one = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float64)
     x_0, eps = squares(3, 2)
     return [
-        Input((one, -0.5 * one, _betas(0.1, 0.2, 0.4), torch.tensor([1])), "one pixel at the second of three levels"),
-        Input((x_0, eps, _betas(0.02, 0.05, 0.1, 0.15, 0.3), torch.tensor([4, 0, 2])), "random images at five levels"),
+        Input((one, -0.5 * one, doubles(0.1, 0.2, 0.4), torch.tensor([1])), "one pixel at the second of three levels"),
+        Input((x_0, eps, doubles(0.02, 0.05, 0.1, 0.15, 0.3), torch.tensor([4, 0, 2])), "random images at five levels"),
         Input((x_0, eps, Schedule.linear().beta, torch.tensor([0, 999, 500])), "a thousand levels"),
     ]
 
@@ -55,7 +62,7 @@ def _with_levels(levels: Coefficients) -> Function:
 
     def variant(x_0: Tensor, eps: Tensor, beta: Tensor, t: Tensor) -> Tensor:
         signal, noise = levels(kept(beta), one_before(kept(beta)), beta)
-        return column(signal[t], x_0) * x_0 + column(noise[t], x_0) * eps
+        return diffusion.diffuse(x_0, eps, signal[t], noise[t])
 
     return variant
 
@@ -267,10 +274,10 @@ def backward_variance(beta: Tensor) -> Tensor:
 
 def _schedules() -> list[Input]:
     return [
-        Input((_betas(0.1, 0.2, 0.4),), "three levels"),
-        Input((_betas(0.3, 0.05, 0.02, 0.6, 0.1, 0.2, 0.15),), "seven levels in no order"),
+        Input((doubles(0.1, 0.2, 0.4),), "three levels"),
+        Input((doubles(0.3, 0.05, 0.02, 0.6, 0.1, 0.2, 0.15),), "seven levels in no order"),
         Input((Schedule.linear().beta,), "a thousand levels"),
-        Input((_betas(1e-4, 0.3, 0.5, 0.9, 0.999),), "steps from small to nearly all noise"),
+        Input((doubles(1e-4, 0.3, 0.5, 0.9, 0.999),), "steps from small to nearly all noise"),
     ]
 
 

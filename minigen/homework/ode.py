@@ -16,8 +16,7 @@ from minigen.homework.noising import squares
 from minigen.objectives import distillation
 from minigen.objectives.diffusion import Denoise, Path, backward
 from minigen.samplers import diffusion
-
-Level = tuple[float, float]
+from minigen.samplers.diffusion import Level
 
 
 def level_of(signal: float) -> Level:

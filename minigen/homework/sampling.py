@@ -11,8 +11,9 @@ from torch import Tensor
 from minigen.homework.contract import Contract, Function, Input
 from minigen.homework.guiding import FLOW_VELOCITY, GUIDE, SCORE_FROM_IMAGE
 from minigen.homework.noising import squares
-from minigen.homework.ode import HEUN_STEP, TWO_STEP_IMAGE, Level, level_of
+from minigen.homework.ode import HEUN_STEP, TWO_STEP_IMAGE, level_of
 from minigen.objectives.diffusion import backward
+from minigen.samplers.diffusion import Level
 
 
 def ddim_step(x_t: Tensor, image: Tensor, fresh: Tensor, now: Level, then: Level, eta: float) -> Tensor:
