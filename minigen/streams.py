@@ -29,6 +29,11 @@ NOISE_SEED = 0x9E3779B9  # is added to that of a run, for the noise of its objec
 HELD_OUT_SEED = 0xB5297A4D  # of images that no training sees
 
 
+def held_out() -> torch.Generator:
+    """A fresh generator on the CPU for images that no training sees."""
+    return torch.Generator().manual_seed(HELD_OUT_SEED)
+
+
 class Noise:
     """The randomness of a run, as an argument: what an objective draws, it draws from here.
 

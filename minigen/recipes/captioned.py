@@ -16,7 +16,7 @@ from torch import Tensor
 from minigen import data
 from minigen.objectives.contrastive import information_bound, retrieval
 from minigen.recipes.recipe import Measured
-from minigen.streams import HELD_OUT_SEED, Batches, Stream
+from minigen.streams import Batches, Stream, held_out
 from minigen.words import Vocabulary, name_captions
 from minigen.worlds import ExactCaptions, Shapes
 
@@ -151,7 +151,7 @@ class FoggyShapes(Captioned):
 
     def told(self, n: int) -> Told:
         """n images of seen and unseen combinations in turn; the same at each call."""
-        random, both = _held_out(), []
+        random, both = held_out(), []
         for rows, index in zip((n - n // 2, n // 2), self.world.split(), strict=True):
             x, factors = self.world.sample_with_factors(rows, generator=random, index=index)
             both.append(Told(x, self.exact.number(factors)))
@@ -184,7 +184,7 @@ class FoggyShapes(Captioned):
         Among 64 pairs and among 2,048 of seen combinations, beside the exact critic on the same pairs.
         """
         train, n = self.world.split().train, 2048
-        x, factors = self.world.sample_with_factors(n, generator=_held_out(), index=train)
+        x, factors = self.world.sample_with_factors(n, generator=held_out(), index=train)
         mine = score(x, self.tokens[self.exact.number(factors)])
         best = self.seen.log_ratio(x)[:, self.seen.number(factors)]
         figures = {
@@ -201,7 +201,7 @@ class FoggyShapes(Captioned):
         """Minus the log-likelihood of captions, nats, beside H(caption | image), of seen and of unseen combinations."""
         figures = {}
         for name, law, index in zip(("seen", "unseen"), (self.seen, self.unseen), self.world.split(), strict=True):
-            x, factors = self.world.sample_with_factors(1000, generator=_held_out(), index=index)
+            x, factors = self.world.sample_with_factors(1000, generator=held_out(), index=index)
             reached = -log_prob(self.tokens[self.exact.number(factors)], x).mean().item()
             floor = law.entropy() - law.information(x).mean().item()
             figures[f"{name}_nll_nats_per_caption"] = Measured(reached, floor)
@@ -256,7 +256,3 @@ class NamedImages(Captioned):
         """Minus the log-likelihood of the names of the test split, nats."""
         told = self.told(self.count)
         return {"nll_nats_per_caption": Measured(-log_prob(self.tokens[told.number], told.images).mean().item(), None)}
-
-
-def _held_out() -> torch.Generator:
-    return torch.Generator().manual_seed(HELD_OUT_SEED)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from minigen import data
-from minigen.levels import binarise, dequantise
+from minigen.levels import binarise
 from minigen.nets.mlp import MLPEncoder, MLPGenerator
 from minigen.objectives import elbo
 from minigen.objectives.elbo import Bernoulli, Gaussian, LatentModel, Likelihood
 from minigen.recipes.recipe import Recipe, Scored
-from minigen.recipes.scored import DIGIT_LEVELS, ScoredImages, ScoredWorld, digit_levels
+from minigen.recipes.scored import NOISY_DIGITS, ScoredImages, ScoredWorld
 from minigen.recipes.targets import small_shapes
 from minigen.train import Run, adams, linear_decay
 from minigen.worlds import Shapes
@@ -24,15 +24,7 @@ TARGETS: dict[str, Scored] = {
     "shapes12": ScoredWorld(
         "shapes12", "one coloured shape, 12x12, 1,530 templates", lambda: Shapes.preset("12x12"), shape=(3, 12, 12)
     ),
-    "digits": ScoredImages(
-        "digits",
-        "1,415 handwritten digits, 8x8, noise between their 17 levels, no download",
-        data.digits,
-        shape=(1, 8, 8),
-        change=lambda images, uniform: dequantise(digit_levels(images), uniform, levels_count=DIGIT_LEVELS),
-        view=lambda x: x,
-        levels=DIGIT_LEVELS,
-    ),
+    "digits": NOISY_DIGITS,
     "mnist": ScoredImages(
         "mnist",
         "60,000 handwritten digits, 28x28, black and white, drawn anew in each batch",

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from minigen import data, metrics
-from minigen.levels import fresh
+from minigen.levels import dequantise, fresh
 from minigen.recipes.recipe import Measured
 from minigen.recipes.targets import RealImages, ShapesWorld
-from minigen.streams import HELD_OUT_SEED, Stream
+from minigen.streams import Stream, held_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ class ScoredWorld(ShapesWorld):
 
     def held_out(self) -> Tensor:
         """2,000 images of the world, the same at each call."""
-        return self.world.sample(HELD_OUT, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+        return self.world.sample(HELD_OUT, generator=held_out())
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
         """The score beside the floor, in bits of levels or nats of numbers, and as a share of the way to confetti."""
@@ -76,7 +76,7 @@ class ScoredImages(RealImages):
     def seen(self, split: str) -> Tensor:
         """Every image of a split once, with fixed noise, as a model sees it."""
         images = self._load(split).images
-        return self._change(images, torch.rand(images.shape, generator=torch.Generator().manual_seed(HELD_OUT_SEED)))
+        return self._change(images, torch.rand(images.shape, generator=held_out()))
 
     def real(self, split: str) -> Tensor:
         """The images of a split as a model sees them, in [-1, 1]."""
@@ -108,3 +108,14 @@ class ScoredImages(RealImages):
             "nll_standard_error_nats": Measured(nats.standard_error, None),
             "nll_bits_per_dim": Measured(bits, None),
         }
+
+
+NOISY_DIGITS = ScoredImages(
+    "digits",
+    "1,415 handwritten digits, 8x8, noise between their 17 levels, no download",
+    data.digits,
+    shape=(1, 8, 8),
+    change=lambda images, uniform: dequantise(digit_levels(images), uniform, levels_count=DIGIT_LEVELS),
+    view=lambda x: x,
+    levels=DIGIT_LEVELS,
+)
