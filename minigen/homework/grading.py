@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minigen.homework import autoregressive, contrastive, diffusion, elbo, images, minimax, sampling, start
+from minigen.homework import autoregressive, contrastive, diffusion, elbo, images, minimax, prompts, sampling, start
 from minigen.homework.contract import Contract, Function, Input, RefusedError
 from minigen.homework.limit import OverTimeError, Stopped, reset, untouched, within
 
 CONTRACTS: dict[str, Contract] = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": contract
-    for module in (start, images, minimax, elbo, autoregressive, diffusion, sampling, contrastive)
+    for module in (start, images, minimax, elbo, autoregressive, diffusion, sampling, prompts, contrastive)
     for name, contract in module.CONTRACTS.items()
 }
 TOLERANCE = 1e-5  # relative and absolute, in float32: rounding differs between right formulas
