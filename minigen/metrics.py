@@ -6,6 +6,7 @@ Features are (N, D), one row an image: `images.flatten(1)` for pixels, or what a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,30 @@ def valid_mask(images: Tensor, world: Shapes, *, tolerance: float = 0.01) -> Ten
     if world.form == "discrete":
         limit = max(limit, _binomial_quantile(pixels, world.flip, 0.999))
     return differing <= limit
+
+
+def obeyed_mask(images: Tensor, captions: Sequence[str], world: Shapes) -> Tensor:
+    """Which images show what their caption names, (B,) bool: with more than half of the world's exact posterior.
+
+    captions: one for each image. That an image obeys does not make it valid: something of the right colours may do.
+    """
+    return world.caption_posterior(images, captions) > 0.5
+
+
+def region_score(weights: Tensor, region: Tensor) -> Tensor:
+    """How well weights (B, H, W) single out a region, bool (B, H, W): (B,), 0.5 by chance, 1 at best.
+
+    The area under the ROC curve: the probability that a place inside has more weight than one outside, ties half.
+    ValueError for a region that is empty or everything.
+    """
+    weights, region = weights.flatten(1), region.flatten(1)
+    inside, outside = region.sum(1), (~region).sum(1)
+    if not (inside.all() and outside.all()):
+        raise ValueError("a region must have places inside and outside of it, in every image")
+    difference = weights[:, :, None] - weights[:, None]  # (B, inside, outside)
+    wins = (difference > 0).double() + 0.5 * (difference == 0).double()
+    pairs = region[:, :, None] & ~region[:, None]
+    return (wins * pairs).sum((1, 2)) / (inside * outside)
 
 
 def _binomial_quantile(n: int, p: float, share: float) -> int:

@@ -46,7 +46,7 @@ class TextEncoder(nn.Module):
     """Tokens (B, T) to vectors: an embedding of word and place, then a transformer in which all words see each other.
 
     tokens: how many there are, `len(vocabulary)`. length: the largest T. What stands behind `END` changes nothing.
-    The pooled vector is the mean over a caption's tokens, its two ends included.
+    The pooled vector is the mean over a caption's tokens, its two ends included; of padding alone, zeros.
     """
 
     def __init__(self, tokens: int, *, length: int, width: int = 64, blocks: int = 2, heads: int = 4) -> None:
@@ -65,7 +65,27 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             h = block(h, mask)
         h = self.norm(h) * mask[..., None]
-        return Encoded(h, h.sum(1) / mask.sum(1, keepdim=True))
+        return Encoded(h, h.sum(1) / mask.sum(1, keepdim=True).clamp(min=1))
+
+
+class Prompted(nn.Module):
+    """A denoising network that is told a caption: by its vectors, which are attended to, and by their mean.
+
+    Called as net(x_t, log_snr, tokens), with tokens (B, T) of `minigen.words`. A caption of padding alone says nothing:
+    the network then does, exactly, what it does without words, and `Diffusion(drop=...)` makes such captions.
+
+    net: made with context and label as wide as the vectors of `words`; see `nets.attention`.
+    """
+
+    def __init__(self, net: nn.Module, words: TextEncoder) -> None:
+        super().__init__()
+        self.net, self.words = net, words
+
+    def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
+        """Images (B, C, H, W), levels (B,) and captions (B, T) to (B, C, H, W)."""
+        told: Encoded = self.words(tokens)
+        output: Tensor = self.net(x, log_snr, told.pooled, told.tokens, tokens != PADDING)
+        return output
 
 
 class ImageEncoder(nn.Module):

@@ -301,3 +301,15 @@ def level(log_snr: Number) -> tuple[Tensor, Tensor]:
     """(signal, noise) of a log-SNR in nats, with signal^2 + noise^2 = 1."""
     log_snr = torch.as_tensor(log_snr) * 1.0  # integers too
     return (0.5 * logsigmoid(log_snr)).exp(), (0.5 * logsigmoid(-log_snr)).exp()
+
+
+def information(error: Tensor, error_told: Tensor, log_snr: Tensor) -> Tensor:
+    """What x_t says of a context, nats, at each level: half the integral over SNR of the error that the context saves.
+
+    error, error_told: (N,) least mean squared errors of x_0, summed over an image, without and with the context.
+    log_snr: (N,) ascending, nats, from a level where nothing is saved. By the trapezoidal rule in log-SNR; (N,), the
+    first 0. Guo et al. 2005, theorem 1, for x_0 and for x_0 given the context (13.5).
+    """
+    saved = (error - error_told) * log_snr.exp()
+    parts = torch.cumulative_trapezoid(saved, log_snr)
+    return 0.5 * torch.cat([parts.new_zeros(1), parts])

@@ -215,9 +215,24 @@ class Shapes:
         Continuous form only."""
         return self._continuous().log_prob(self._parts(x_t), signal=signal, noise=noise)
 
-    def denoise(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-        """E[x_0 | x_t], (B, 3, H, W), with x_0 the image *with* its own noise. Continuous form only."""
-        return self._images(self._continuous().denoise(self._parts(x_t), signal, noise))
+    def denoise(
+        self,
+        x_t: Tensor,
+        signal: float | Tensor,
+        noise: float | Tensor,
+        caption: str | Sequence[str] | None = None,
+    ) -> Tensor:
+        """E[x_0 | x_t], or E[x_0 | x_t, caption] with one caption for all images or one each, (B, 3, H, W).
+
+        x_0 is the image *with* its own noise. Continuous form only; ValueError for a caption that no template fits."""
+        allowed = None
+        if caption is not None:
+            fits, which = self._fitting(caption, len(x_t))
+            groups = [(fits & (self._core.groups == i)).any(2).all(1) for i in range(len(self.values["background"]))]
+            if not torch.stack(groups).any(0).all():
+                raise ValueError(f"no image of this world fits a caption among {caption!r}: nothing can be denoised")
+            allowed = fits[which]
+        return self._images(self._continuous().denoise(self._parts(x_t), signal, noise, allowed=allowed))
 
     def score(self, x_t: Tensor, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
         """Gradient of the log-density at x_t, (B, 3, H, W). Continuous form only."""
@@ -281,13 +296,7 @@ class Shapes:
 
     def caption_posterior(self, x: Tensor, caption: str | Sequence[str]) -> Tensor:
         """Probability that x obeys its caption, (B,): p(factors fit | x). One caption for all images, or one each."""
-        each = [caption] * len(x) if isinstance(caption, str) else list(caption)
-        if len(each) != len(x):
-            raise ValueError(f"need one caption or one for each of {len(x)} images; got {len(each)}")
-        different = {text: i for i, text in enumerate(dict.fromkeys(each))}
-        allowed = torch.stack([self._allowed(text) for text in different])
-        which = torch.tensor([different[text] for text in each])
-        return self._core.log_prob_within(self._parts(x), allowed, which).exp()
+        return self._core.log_prob_within(self._parts(x), *self._fitting(caption, len(x))).exp()
 
     def split(self, *, fraction: float = 0.2, seed: int = 0) -> Split:
         """Hold out a random `fraction` of the combinations of kind, colour, size (of all shapes) and background, at all
@@ -346,6 +355,15 @@ class Shapes:
             raise ValueError(f"unknown factor {name!r}; this world has {', '.join(self.values)}")
         part, column = divmod(max(self.factor_names.index(name) - 1, 0), len(SHAPE_FACTORS))
         return part, self._table[:, 0 if name == "background" else 1 + column]
+
+    def _fitting(self, caption: str | Sequence[str], n: int) -> tuple[Tensor, Tensor]:
+        """Which templates fit each of the different captions, (M, shapes, n), and the number of each image's, (B,)."""
+        each = [caption] * n if isinstance(caption, str) else list(caption)
+        if len(each) != n:
+            raise ValueError(f"need one caption or one for each of {n} images; got {len(each)}")
+        different = {text: i for i, text in enumerate(dict.fromkeys(each))}
+        allowed = torch.stack([self._allowed(text) for text in different])
+        return allowed, torch.tensor([different[text] for text in each])
 
     def _allowed(self, caption: str) -> Tensor:
         """Which templates fit a caption, for every part: (shapes, n) bool."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from .noise import FlipNoise, GaussianNoise
 from .precision import exact, like
 
+NEVER = -1e30  # log-likelihood of what is not allowed; finite, so that its differences are numbers
 CHUNK = 2**22  # numbers per block of images against templates: 32 MiB in float64
 
 
@@ -105,17 +106,33 @@ class Templates:
         """The most probable tuple given x as a template per part, (B, parts), on the CPU."""
         return torch.cat([self._argmax(ll) for ll in self._blocks(x)])
 
-    def mean_template(self, x: Tensor, *, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
-        """E[template | x], (B, parts, d)."""
+    def mean_template(
+        self,
+        x: Tensor,
+        *,
+        signal: float | Tensor = 1.0,
+        noise: float | Tensor = 0.0,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """E[template | x], (B, parts, d); among those that are `allowed`, bool (B, parts, n), where it is given."""
         self._gaussian()
-        blocks = [self._log_posterior(ll).exp() @ self._codes(ll.device) for ll in self._blocks(x, signal, noise)]
+        blocks = []
+        rows = None if allowed is None else torch.split(allowed, self._rows())
+        for i, ll in enumerate(self._blocks(x, signal, noise)):
+            kept = ll if rows is None else ll.masked_fill(~rows[i].to(ll.device), NEVER)
+            blocks.append(self._log_posterior(kept).exp() @ self._codes(ll.device))
         return like(torch.cat(blocks), x)
 
-    def denoise(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-        """E[x_0 | x_t], (B, parts, d). Given the template, x_0 is Gaussian and shrinks towards it."""
+    def denoise(
+        self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor, *, allowed: Tensor | None = None
+    ) -> Tensor:
+        """E[x_0 | x_t], (B, parts, d). Given the template, x_0 is Gaussian and shrinks towards it.
+
+        allowed: as in `mean_template`.
+        """
         law = self._gaussian()
         signal, noise = _columns(signal, exact(x_t)), _columns(noise, exact(x_t))
-        mean = self.mean_template(exact(x_t), signal=signal.flatten(), noise=noise.flatten())
+        mean = self.mean_template(exact(x_t), signal=signal.flatten(), noise=noise.flatten(), allowed=allowed)
         gain = signal * law.std**2 / law.variance(signal, noise)
         return like(mean + gain * (exact(x_t) - signal * mean), x_t)
 
