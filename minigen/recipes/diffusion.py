@@ -39,17 +39,18 @@ def diffusion_model(
     rate: float = 2e-3,
     average: float = 0.998,
     levels: Levels = Schedule.normal,
+    drop: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> Run:
     """A denoising network's run: Adam, warm-up and decay, averaged weights. options: of `Run`, such as precision.
 
-    net: makes a network called as net(x_t, log_snr), after the seed is set; it predicts velocities.
-    levels: makes the schedule that it is trained at.
+    net: makes a network called as net(x_t, log_snr, *context), after the seed is set; it predicts velocities.
+    levels: makes the schedule that it is trained at. drop: share of contexts that it is not told.
     """
     torch.manual_seed(seed)
-    objective = Diffusion(Denoiser(net(), "velocity"), levels()).to(device)
+    objective = Diffusion(Denoiser(net(), "velocity"), levels(), drop=drop).to(device)
     optimizers = adams(objective, rate, betas=(0.9, 0.99))
     options.setdefault("clip", 100.0)
     return Run(

@@ -14,10 +14,11 @@ from minigen.recipes.contrastive import CONTRASTIVE
 from minigen.recipes.diffusion import DIFFUSION
 from minigen.recipes.elbo import ELBO
 from minigen.recipes.minimax import MINIMAX
+from minigen.recipes.prompted import PROMPTED
 from minigen.recipes.recipe import Recipe
 from minigen.train import Run
 
-ALL = [*MINIMAX, *ELBO, *AUTOREGRESSIVE, *DIFFUSION, *CONTRASTIVE]
+ALL = [*MINIMAX, *ELBO, *AUTOREGRESSIVE, *DIFFUSION, *PROMPTED, *CONTRASTIVE]
 RECIPES: dict[tuple[str, str], Recipe] = {(recipe.family, recipe.target.name): recipe for recipe in ALL}
 
 

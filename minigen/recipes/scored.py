@@ -110,12 +110,17 @@ class ScoredImages(RealImages):
         }
 
 
+def noisy_digits(images: Tensor, uniform: Tensor) -> Tensor:
+    """The stored digits with uniform noise between their levels, floats in [-1, 1]."""
+    return dequantise(digit_levels(images), uniform, levels_count=DIGIT_LEVELS)
+
+
 NOISY_DIGITS = ScoredImages(
     "digits",
     "1,415 handwritten digits, 8x8, noise between their 17 levels, no download",
     data.digits,
     shape=(1, 8, 8),
-    change=lambda images, uniform: dequantise(digit_levels(images), uniform, levels_count=DIGIT_LEVELS),
+    change=noisy_digits,
     view=lambda x: x,
     levels=DIGIT_LEVELS,
 )

@@ -22,13 +22,14 @@ from minigen.recipes.training import judge, write, write_json
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMIT = 2 * 2**20  # bytes of one file
+WHOLE = 2**19  # bytes up to which weights stay 32-bit numbers
 LICENCE = "CC0-1.0"
 
 
 def export(loaded: Loaded, folder: str | os.PathLike[str] = FOLDER, *, seed: int) -> Path:
     """Write the averaged networks of a run and what they reach; returns the path of the .safetensors.
 
-    More than 2 MiB are rounded to 16-bit floats, in the run's averages, too: what is judged is what is stored. Raises
+    More than 512 KiB are rounded to 16-bit floats, in the run's averages, too: what is judged is what is stored. Raises
     ValueError for a run without averages or a file that is still too large, ImportError without safetensors.
     """
     recipe, settings, run = loaded.recipe, loaded.settings, loaded.run
@@ -40,7 +41,7 @@ def export(loaded: Loaded, folder: str | os.PathLike[str] = FOLDER, *, seed: int
     if not tensors:
         raise ValueError(f"{recipe.name} keeps no averaged network: there is nothing to export")
     content: bytes = _safetensors().save(tensors)
-    if len(content) > LIMIT:
+    if len(content) > WHOLE:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
         content = _safetensors().save(tensors)
         for player, network in run.average.items():
