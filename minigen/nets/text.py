@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minigen.nets.attention import Attention
 from minigen.nets.conv import Residual, halve, scaled
+from minigen.nets.masked import Pass
 from minigen.nets.transformer import CausalBlock
 from minigen.words import BEGIN, END, PADDING
 
@@ -86,6 +87,28 @@ class Prompted(nn.Module):
         told: Encoded = self.words(tokens)
         output: Tensor = self.net(x, log_snr, told.pooled, told.tokens, tokens != PADDING)
         return output
+
+
+class PromptedPixels(nn.Module):
+    """A network that draws pixel by pixel, or code by code, and is told the mean of a caption's vectors.
+
+    net: called as net(levels, context) and net.start(n, height, width, context), such as a `PixelTransformer`, for a
+    context as wide as the vectors of `words`.
+    """
+
+    def __init__(self, net: nn.Module, words: TextEncoder) -> None:
+        super().__init__()
+        self.net, self.words = net, words
+
+    def forward(self, levels: Tensor, tokens: Tensor) -> Tensor:
+        """Levels (B, 1, H, W) and captions (B, T) to logits (B, K, H, W)."""
+        logits: Tensor = self.net(levels, self.words(tokens).pooled)
+        return logits
+
+    def start(self, n: int, height: int, width: int, tokens: Tensor) -> Pass:
+        """A cached pass over n images, for captions (n, T)."""
+        begun: Pass = self.net.start(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
+        return begun
 
 
 class ImageEncoder(nn.Module):

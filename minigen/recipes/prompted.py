@@ -94,6 +94,15 @@ class PromptedShapes(ShapesWorld):
         ]
         return torch.cat(parts)
 
+    def places(self, images: Tensor, *, patch: int = 2) -> Tensor:
+        """Which patches of patch x patch pixels show a shape in half of their pixels or more, bool (n, H / p, W / p).
+
+        By the most probable template of each image (n, 3, H, W).
+        """
+        levels = self.world.to_levels(self.world.render(self.world.map_factors(images)))
+        ground = levels.flatten(1).mode(dim=1).values.view(-1, 1, 1, 1)
+        return nn.functional.avg_pool2d((levels != ground).double(), patch)[:, 0] >= 0.5
+
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """Valid, obeying and evenly spread samples (n, 3, H, W), beside the same share of exact images."""
         mine, exact = self._figures(samples), self._figures(self.exact_images(self.wanted(len(samples))))
@@ -170,7 +179,18 @@ def _two() -> Shapes:
     return Shapes.preset("12x12", shapes=2)
 
 
+def _patches() -> UNet:
+    """A U-Net that takes and gives patches of 2x2 pixels: a quarter of the places, each with more features."""
+    return UNet(3, width=64, multipliers=(1, 1), attention=(0, 1), patch=2, context=48, label=48)
+
+
 SHAPES = PromptedShapes("captions", "two coloured shapes and their caption, 12x12", _two, shape=(3, 12, 12))
+SHAPES16 = PromptedShapes(
+    "captions16",
+    "two coloured shapes of two sizes and their caption, 16x16",
+    lambda: Shapes.preset("16x16", shapes=2),
+    shape=(3, 16, 16),
+)
 CODED = CodedShapes("shapes", "two coloured shapes, 12x12, as a grid of 3x3 codes", _two, shape=(3, 12, 12))
 DIGITS = PromptedDigits(
     "names",
@@ -282,12 +302,21 @@ def _recipe(
 PROMPTED = [
     _recipe(
         SHAPES,
-        lambda: UNet(3, width=64, multipliers=(1, 1), attention=(0, 1), patch=2, context=48, label=48),
+        _patches,
         steps=400,
         full_steps=100_000,
         reaches="30 s",
         width=48,
         wanted=SHAPES.wanted,
+    ),
+    _recipe(
+        SHAPES16,
+        _patches,
+        steps=400,
+        full_steps=100_000,
+        reaches="1 min",
+        width=48,
+        wanted=SHAPES16.wanted,
     ),
     _recipe(
         DIGITS,

@@ -31,7 +31,7 @@ from minigen.recipes.registry import Settings
 from minigen.train import Run, Step
 
 SAMPLE_SEED = 1
-PICTURE_SECONDS = 20.0  # at most one picture in so many seconds of training: drawing takes a good part of one
+PICTURE_SECONDS = 20.0  # at most one picture in so many seconds of training, and in ten times what drawing it takes
 
 
 def rank() -> int:
@@ -62,7 +62,7 @@ def begin(recipe: Recipe, settings: Settings, folder: Path) -> None:
 
 def fit(run: Run, batches: Iterable[Any], steps: int, every: int, recipe: Recipe, folder: Path) -> int | None:
     """Train to step `steps`, keeping log and checkpoint; returns the signal that stopped it early, if one did."""
-    chief, drawn = rank() == 0, time.monotonic()
+    chief, due = rank() == 0, time.monotonic() + PICTURE_SECONDS
     log = _rows(folder / "log.jsonl", until=run.n)
     progress = Progress(run.n, steps, recipe.batch_size, sys.stderr) if chief else None
     with _signals() as caught:
@@ -76,9 +76,9 @@ def fit(run: Run, batches: Iterable[Any], steps: int, every: int, recipe: Recipe
                 # The log first: a resumed run drops what its checkpoint does not know of.
                 write(folder / "log.jsonl", "".join(f"{json.dumps(_strict(row))}\n" for row in log).encode())
                 run.save(folder / "run.pt")
-                if not stop and step.n < steps and time.monotonic() - drawn > PICTURE_SECONDS:
+                if not stop and step.n < steps and (now := time.monotonic()) > due:
                     _draw(run, recipe, folder)
-                    drawn = time.monotonic()
+                    due = time.monotonic() + max(PICTURE_SECONDS, 9 * (time.monotonic() - now))
             if stop:
                 break
     if progress:
