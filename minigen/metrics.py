@@ -109,14 +109,20 @@ def coverage(images: Tensor, world: Shapes, *, draws: int = 100, seed: int = 0) 
     (N - 1) / 2n while n is much larger than N, and is simulated here from `draws` uniform histograms. Each valid image
     counts for its most probable tuple. With no valid image the divergence is infinite.
     """
-    tuples = world.index(world.map_factors(images[valid_mask(images, world)]))
-    n, total = len(tuples), len(world)
+    return evenness(
+        world.index(world.map_factors(images[valid_mask(images, world)])), len(world), draws=draws, seed=seed
+    )
+
+
+def evenness(labels: Tensor, total: int, *, draws: int = 100, seed: int = 0) -> Coverage:
+    """KL(histogram of labels (n,) in 0..total-1 || uniform), nats, beside what uniform labels give; see `coverage`."""
+    n = len(labels)
     if not n:
         return Coverage(math.inf, 0.0, 0.0)
     generator = torch.Generator().manual_seed(seed)
     drawn = [_divergence(torch.randint(total, (n,), generator=generator), total) for _ in range(draws)]
     exact = torch.tensor(drawn, dtype=torch.float64)
-    return Coverage(_divergence(tuples.cpu(), total), exact.mean().item(), exact.std().item())
+    return Coverage(_divergence(labels.cpu(), total), exact.mean().item(), exact.std().item())
 
 
 def _divergence(labels: Tensor, total: int) -> float:

@@ -116,8 +116,17 @@ class PromptedShapes(ShapesWorld):
             "valid_share": metrics.validity(samples, self.world),
             "seen_obeyed_share": obeyed[seen].mean().item(),
             "unseen_obeyed_share": obeyed[~seen].mean().item(),
-            "coverage_nats_from_even": metrics.coverage(samples, self.world).divergence,
+            "places_nats_from_even": self.place_coverage(samples).divergence,
         }
+
+    def place_coverage(self, images: Tensor) -> metrics.Coverage:
+        """How evenly valid images (n, 3, H, W) use the places that captions leave open, all captions together."""
+        factors = self.world.map_factors(images[metrics.valid_mask(images, self.world)])
+        places, total = torch.zeros(len(factors), dtype=torch.int64), 1
+        for column, (name, values) in enumerate(self.world.values.items()):
+            if name.split()[-1] in ("row", "column"):
+                places, total = places * len(values) + factors[:, column], total * len(values)
+        return metrics.evenness(places, total)
 
     def picture(self, samples: Tensor) -> Figure:
         return show.image_grid(samples[:: max(1, len(samples) // 64)][:64], columns=8)
