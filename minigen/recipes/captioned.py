@@ -41,7 +41,26 @@ def blocks(function: Callable[[Tensor], Tensor], scores: Tensor, size: int) -> f
     return torch.stack([function(scores[i : i + size, i : i + size]).mean() for i in starts]).mean().item()
 
 
-class Captioned:
+class Worded:
+    """Data with a list of captions. tokens: the same as numbers, (C, T); vocabulary: the words that occur."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption, in the order of their numbers."""
+        raise NotImplementedError
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the captions."""
+        return Vocabulary.of(self.captions)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Every caption as tokens, (C, T)."""
+        return self.vocabulary.encode(self.captions)
+
+
+class Captioned(Worded):
     """Images with one caption each, out of a list: what the two kinds of data have in common.
 
     captions: every caption. tokens: the same as numbers, (C, T). image: the shape of an image. `shape` is a caption's.
@@ -59,16 +78,6 @@ class Captioned:
     def captions(self) -> tuple[str, ...]:
         """Every caption, in the order of their numbers."""
         return self._captions()
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The words of the captions."""
-        return Vocabulary.of(self.captions)
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        """Every caption as tokens, (C, T)."""
-        return self.vocabulary.encode(self.captions)
 
     def told(self, n: int) -> Told:
         """n images that no training saw, and what they show; the same at each call."""

@@ -18,6 +18,7 @@ from minigen.nets.text import Prompted, TextEncoder
 from minigen.nets.unet import UNet
 from minigen.objectives.diffusion import Schedule
 from minigen.objectives.elbo import VQVAE, Gaussian, nearest_code
+from minigen.recipes.captioned import Worded
 from minigen.recipes.diffusion import diffusion_model
 from minigen.recipes.recipe import Measured, Recipe
 from minigen.recipes.scored import ScoredImages, noisy_digits
@@ -26,7 +27,7 @@ from minigen.samplers import diffusion as sampler
 from minigen.samplers.guidance import classifier_free
 from minigen.streams import Stream
 from minigen.train import Run, adams, linear_decay
-from minigen.words import Vocabulary, name_captions
+from minigen.words import name_captions
 from minigen.worlds import ExactCaptions, Shapes
 from minigen.worlds.shapes import Split
 
@@ -37,10 +38,10 @@ DROP = 0.1  # share of captions that a network is not told, so that it learns to
 GUIDANCE = 2.0  # guidance_scale of the samples that a recipe is judged by
 
 
-class PromptedShapes(ShapesWorld):
+class PromptedShapes(Worded, ShapesWorld):
     """A world's images with their captions; a fifth of all combinations of words is never trained on.
 
-    captions: all, seen and unseen, in the order of their numbers. tokens: the same as numbers, (C, T).
+    captions: all, seen and unseen.
     """
 
     count = 1000
@@ -53,14 +54,6 @@ class PromptedShapes(ShapesWorld):
     @property
     def captions(self) -> tuple[str, ...]:
         return self.exact.captions
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.of(self.captions)
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        return self.vocabulary.encode(self.captions)
 
     @cached_property
     def split(self) -> Split:
@@ -142,19 +135,11 @@ class CodedShapes(PromptedShapes):
         return Stream(draw, batch_size=batch_size, seed=seed, device=device)
 
 
-class PromptedDigits(ScoredImages):
+class PromptedDigits(Worded, ScoredImages):
     """Digits with noise between their levels, and their names; judged by the nearest unseen digit, too."""
 
     captions = tuple(name_captions("0123456789"))
     count = 1000
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.of(self.captions)
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        return self.vocabulary.encode(self.captions)
 
     def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Stream:  # type: ignore[override]
         """Random digits with fresh noise, (B, 1, 8, 8), and the tokens of their names."""
@@ -309,23 +294,12 @@ def _recipe(
 
 
 PROMPTED = [
-    _recipe(
-        SHAPES,
-        _patches,
-        steps=9_000,
-        full_steps=100_000,
-        reaches="12 min; 98.6 % of images valid; all captions obeyed, those of unseen combinations, too",
-        width=48,
-        wanted=SHAPES.wanted,
-    ),
-    _recipe(
-        SHAPES16,
-        _patches,
-        steps=400,
-        full_steps=100_000,
-        reaches="1 min",
-        width=48,
-        wanted=SHAPES16.wanted,
+    *(
+        _recipe(target, _patches, steps=9_000, full_steps=100_000, reaches=reaches, width=48, wanted=target.wanted)
+        for target, reaches in (
+            (SHAPES, "12 min; 98.6 % of images valid; all captions obeyed, those of unseen combinations, too"),
+            (SHAPES16, "25 min; 98.8 % of images valid; 99.9 % of captions obeyed"),
+        )
     ),
     _recipe(
         DIGITS,
