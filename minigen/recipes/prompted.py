@@ -53,6 +53,7 @@ class PromptedShapes(Worded, ShapesWorld):
 
     @property
     def captions(self) -> tuple[str, ...]:
+        """Every caption, in the order of their numbers."""
         return self.exact.captions
 
     @cached_property
