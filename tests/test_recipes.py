@@ -263,3 +263,15 @@ def test_durations_read_well() -> None:
     assert [training._duration(s) for s in (0.4, 59.4, 59.6, 3599.6, 7260)] == [
         "0 s", "59 s", "1 min 00 s", "1 h 00 min", "2 h 01 min",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))])
+def test_diffusion_of_larger_images_takes_a_step(name: str, shape: tuple[int, ...]) -> None:
+    recipe = RECIPES["diffusion", name]
+    assert recipe.target.shape == shape
+    run = recipe.build(steps=1, seed=0, device="cpu")
+    (step,) = run([2 * torch.rand(2, *shape) - 1], 1)
+    assert math.isfinite(step.read()["model/loss"])
+    stored = torch.tensor([0, 128, 255], dtype=torch.uint8).expand(*shape[1:], 3).movedim(2, 0)[: shape[0]]
+    seen = recipe.target._change(stored, torch.full(stored.shape, 0.5))
+    assert torch.equal(seen[:, 0, 0], torch.tensor([-1 + 1 / 256, 1 / 256, 1 - 1 / 256])[: shape[0]])
