@@ -48,7 +48,7 @@ def test_the_recipes_of_downloaded_images_build_without_them(name) -> None:
     recipe = RECIPES[name]
     run = recipe.build(steps=4, seed=3, device="cpu")
     assert recipe.draw(run, 2, seed=5).shape == (2, *recipe.target.shape)
-    assert recipe.target.shape == (1, 28, 28)
+    assert recipe.target.shape == ((3, 32, 32) if name[1] == "cifar10" else (1, 28, 28))
 
 
 def test_the_named_recipes_are_the_books() -> None:
