@@ -27,12 +27,17 @@ def dequantise(levels: Tensor, uniform: Tensor, *, levels_count: int) -> Tensor:
     return 2 * (levels + uniform) / levels_count - 1
 
 
-def fresh(images: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Draw:
-    """A source for `Stream`: random rows of images (N, ...), changed by fresh noise, as `change(rows, uniform)`."""
+def fresh(images: Tensor, change: Callable[[Tensor, Tensor], Tensor], *beside: Tensor) -> Draw:
+    """A source for `Stream`: random rows of images (N, ...), changed by fresh noise, as `change(rows, uniform)`.
 
-    def draw(n: int, /, *, generator: torch.Generator) -> Tensor:
+    beside: what belongs to the images, (N, ...) each, such as captions; then a batch is a tuple, images first.
+    """
+
+    def draw(n: int, /, *, generator: torch.Generator) -> Tensor | tuple[Tensor, ...]:
         device = generator.device
-        rows = images.to(device)[torch.randint(len(images), (n,), generator=generator, device=device)]
-        return change(rows, torch.rand(rows.shape, generator=generator, device=device))
+        index = torch.randint(len(images), (n,), generator=generator, device=device)
+        rows = images.to(device)[index]
+        changed = change(rows, torch.rand(rows.shape, generator=generator, device=device))
+        return (changed, *(part.to(device)[index] for part in beside)) if beside else changed
 
     return draw

@@ -80,7 +80,7 @@ def region_score(weights: Tensor, region: Tensor) -> Tensor:
     inside, outside = region.sum(1), (~region).sum(1)
     if not (inside.all() and outside.all()):
         raise ValueError("a region must have places inside and outside of it, in every image")
-    difference = weights[:, :, None] - weights[:, None]  # (B, inside, outside)
+    difference = weights[:, :, None] - weights[:, None]  # (B, H W, H W)
     wins = (difference > 0).double() + 0.5 * (difference == 0).double()
     pairs = region[:, :, None] & ~region[:, None]
     return (wins * pairs).sum((1, 2)) / (inside * outside)

@@ -14,7 +14,8 @@ from minigen.nets.text import Prompted, TextEncoder
 from minigen.nets.unet import UNet
 from minigen.objectives import diffusion
 from minigen.recipes import RECIPES, training
-from minigen.recipes.prompted import CODED, DIGITS, SHAPES, draw_for
+from minigen.recipes.prompted import CODED, DIGITS, SHAPES, SHAPES16, draw_for
+from minigen.streams import Noise
 from minigen.worlds import ExactCaptions, Shapes
 
 SMALL = {
@@ -124,8 +125,6 @@ def test_dropped_captions_reach_the_network_as_padding_and_every_parameter_learn
     model.net.register_forward_pre_hook(lambda _, given: heard.append(given[2]))
     game = diffusion.Diffusion(model, diffusion.Schedule.even(), drop=0.5).double()
     tokens = torch.tensor([[1, 3, 4, 2, 0]]).repeat(64, 1)
-    from minigen.streams import Noise
-
     ((_, loss, _),) = game.turns((torch.randn(64, 3, 8, 8), tokens), Noise())
     loss.backward()
     whole, gone = (heard[0] == tokens).all(1), (heard[0] == 0).all(1)
@@ -162,6 +161,8 @@ def test_training_never_shows_what_is_held_out() -> None:
     held_out = {SHAPES.captions[i] for i in (~SHAPES.seen).nonzero().flatten().tolist()}
     assert (len(SHAPES.captions), len(held_out)) == (2425, 485)
     assert not said & held_out
+    assert (len(SHAPES.vocabulary.words), len(SHAPES.world)) == (16, 87_300)
+    assert (len(SHAPES16.captions), len(SHAPES16.world)) == (9700, 620_800)
     assert {word for text in said for word in text.split()} == set(SHAPES.vocabulary.words)
     assert metrics.obeyed_mask(x[:300], SHAPES.vocabulary.decode(tokens[:300]), SHAPES.world).all()
     images = next(CODED.batches(batch_size=200, seed=1, device="cpu"))

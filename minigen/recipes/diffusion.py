@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from minigen import data
 from minigen.levels import dequantise
 from minigen.nets.unet import UNet
-from minigen.objectives.diffusion import Denoiser, Diffusion, Schedule, bound, squared_error
+from minigen.objectives.diffusion import Denoise, Denoiser, Diffusion, Schedule, bound, squared_error
 from minigen.recipes.recipe import Recipe, Scored, Target
 from minigen.recipes.scored import NOISY_DIGITS, ScoredImages, ScoredWorld
 from minigen.samplers import diffusion as sampler
@@ -69,19 +69,36 @@ def diffusion_model(
     )
 
 
+def drawn(
+    run: Run,
+    n: int,
+    told: Callable[[Tensor], Denoise],
+    *,
+    shape: tuple[int, ...],
+    seed: int,
+    steps: int,
+    rows: int = 500,
+) -> Tensor:
+    """n samples, (n, *shape) on the CPU, by `steps` ancestral steps equal in log-SNR; the same for the same seed.
+
+    told: the denoiser for the samples of these numbers, on the run's device. rows: samples that are drawn at once.
+    """
+    source, path, parts = torch.Generator().manual_seed(seed), Schedule.even().path(steps), []
+    noise = torch.randn(n, *shape, generator=source)
+    for numbers in torch.split(torch.arange(n), rows):
+        device = torch.Generator(run.device).manual_seed(int(torch.randint(2**31, (), generator=source)))
+        *_, last = sampler.ancestral(told(numbers), noise[numbers].to(run.device), path, generator=device)
+        parts.append(last.cpu())
+    return torch.cat(parts)
+
+
 def samples(run: Run, n: int, *, shape: tuple[int, ...], seed: int = 1, steps: int = 20) -> Tensor:
     """n images of a run's averaged network by `steps` ancestral steps, on the CPU; the same for the same seed.
 
     The steps are equal in log-SNR. (With more of them near the data more 12x12 shapes are valid, up to 86 %, but a leap
     then crosses the levels where a background is decided, and too many are of the mean colour.)
     """
-    source = torch.Generator().manual_seed(seed)
-    path, parts = Schedule.even().path(steps), []
-    for part in torch.split(torch.randn(n, *shape, generator=source), 500):
-        device = torch.Generator(run.device).manual_seed(int(torch.randint(2**31, (), generator=source)))
-        *_, last = sampler.ancestral(run.average["model"], part.to(run.device), path, generator=device)
-        parts.append(last.cpu())
-    return torch.cat(parts)
+    return drawn(run, n, lambda numbers: run.average["model"], shape=shape, seed=seed, steps=steps)
 
 
 @torch.no_grad()

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from minigen import data, metrics, show
+from minigen.levels import fresh
 from minigen.nets.conv import CodeDecoder, CodeEncoder
 from minigen.nets.text import Prompted, TextEncoder
 from minigen.nets.unet import UNet
-from minigen.objectives.diffusion import Schedule
+from minigen.objectives.diffusion import Denoise, Schedule
 from minigen.objectives.elbo import VQVAE, Gaussian, nearest_code
 from minigen.recipes.captioned import Worded
-from minigen.recipes.diffusion import diffusion_model
+from minigen.recipes.diffusion import diffusion_model, drawn
 from minigen.recipes.recipe import Measured, Recipe
 from minigen.recipes.scored import ScoredImages, noisy_digits
 from minigen.recipes.targets import ShapesWorld
-from minigen.samplers import diffusion as sampler
 from minigen.samplers.guidance import classifier_free
 from minigen.streams import Stream
 from minigen.train import Run, adams, linear_decay
@@ -144,14 +144,8 @@ class PromptedDigits(Worded, ScoredImages):
 
     def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Stream:  # type: ignore[override]
         """Random digits with fresh noise, (B, 1, 8, 8), and the tokens of their names."""
-        images, labels = (part.to(device) for part in (self._load("train").images, self._load("train").labels))
-        tokens = self.tokens.to(device)
-
-        def draw(n: int, /, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            rows = torch.randint(len(images), (n,), generator=generator, device=generator.device)
-            uniform = torch.rand((n, *images.shape[1:]), generator=generator, device=generator.device)
-            return self._change(images[rows], uniform), tokens[labels[rows]]
-
+        train = self._load("train")
+        draw = fresh(train.images.to(device), self._change, self.tokens[train.labels].to(device))
         return Stream(draw, batch_size=batch_size, seed=seed, device=device)
 
     def wanted(self, n: int) -> Tensor:
@@ -215,17 +209,12 @@ def draw_for(
 
     guidance_scale: 1 is unguided; more takes two network calls a step.
     """
-    source, path, parts = torch.Generator().manual_seed(seed), Schedule.even().path(steps), []
-    noise = torch.randn(len(tokens), *shape, generator=source)
-    for x, told in zip(torch.split(noise, 250), torch.split(tokens, 250), strict=True):
-        device = torch.Generator(run.device).manual_seed(int(torch.randint(2**31, (), generator=source)))
-        context = told.to(run.device)
-        guided = classifier_free(
-            run.average["model"], context, torch.zeros_like(context), guidance_scale=guidance_scale
-        )
-        *_, last = sampler.ancestral(guided, x.to(run.device), path, generator=device)
-        parts.append(last.cpu())
-    return torch.cat(parts)
+
+    def told(rows: Tensor) -> Denoise:
+        context = tokens[rows].to(run.device)
+        return classifier_free(run.average["model"], context, torch.zeros_like(context), guidance_scale=guidance_scale)
+
+    return drawn(run, len(tokens), told, shape=shape, seed=seed, steps=steps, rows=250)
 
 
 def vqvae(
