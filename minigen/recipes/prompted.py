@@ -214,7 +214,7 @@ def draw_for(
         context = tokens[rows].to(run.device)
         return classifier_free(run.average["model"], context, torch.zeros_like(context), guidance_scale=guidance_scale)
 
-    return drawn(run, len(tokens), told, shape=shape, seed=seed, steps=steps, rows=250)
+    return drawn(run, len(tokens), told, shape=shape, seed=seed, path=Schedule.even().path(steps), rows=250)
 
 
 def vqvae(
