@@ -67,8 +67,10 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 def _stop(thread: threading.Thread, ended: threading.Event) -> bool:
     """Raise Stopped in the thread, again and again while the function catches it; whether it ended."""
     for _ in range(50):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped))
-        if ended.wait(GRACE / 50):
+        if not ended.is_set():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped))
+        thread.join(GRACE / 50)  # the function has ended a moment before its thread
+        if not thread.is_alive():
             return True
     return False
 
