@@ -26,7 +26,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	  { echo "'$(PYTHON)' has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Making the environment in .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' $(CONSTRAINTS))"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' $(CONSTRAINTS) || echo torch)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[notebook,book,test,dev]"
 	@touch $@
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -57,11 +59,11 @@ def watch(page: Page, home: str) -> list[str]:
     return wrong
 
 
-def open_page(context: BrowserContext, path: Path, *, home: Path, query: str = "") -> tuple[Page, list[str]]:
+def open_page(context: BrowserContext, path: Path, *, home: Path) -> tuple[Page, list[str]]:
     """Open a page from disk and wait for its formulas; also returns what goes wrong, as it happens."""
     page = context.new_page()
     wrong = watch(page, home.resolve().as_uri())
-    page.goto(path.resolve().as_uri() + query)
+    page.goto(path.resolve().as_uri())
     page.evaluate(TYPESET)
     return page, wrong
 
@@ -163,11 +165,16 @@ REACHABLE = r"""() => {
 }"""
 
 
-def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
-    """Open a page and look at it, in both colour schemes, on a desktop and on a phone."""
-    from playwright.sync_api import TimeoutError
+def look(page: Page, path: Path, wrong: list[str]) -> Generator[None, None, Visit]:
+    """Look at a page, in both colour schemes, on a desktop and on a phone; pauses where it must wait.
 
-    page, errors = open_page(context, path, home=home)
+    page: a tab. wrong: what goes wrong in it, as it happens.
+    """
+    before = len(wrong)
+    page.set_viewport_size(DESKTOP)
+    page.emulate_media(color_scheme="light")
+    page.goto(path.resolve().as_uri())
+    page.evaluate(TYPESET)
     seen = page.evaluate(SEEN)
     wide = page.evaluate(TOO_WIDE)
     page.set_viewport_size(PHONE)
@@ -178,15 +185,42 @@ def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
     for size in (PHONE, DESKTOP):
         page.set_viewport_size(size)
         page.evaluate("delete window.reachedSince")
-        with suppress(TimeoutError):  # axe-core says where
-            page.wait_for_function(REACHABLE, timeout=20_000)
+        deadline = time.monotonic() + 20
+        while not page.evaluate(REACHABLE) and time.monotonic() < deadline:  # if never, axe-core says where
+            page.wait_for_timeout(50)
+            yield
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
             barriers += page.evaluate(BARRIERS, {} if scheme == "light" else {"runOnly": OF_COLOUR})
-    found = Visit(url=page.url, errors=errors, too_wide=wide, barriers=barriers, **seen)
-    page.close()
+    return Visit(url=page.url, errors=wrong[before:], too_wide=wide, barriers=barriers, **seen)
+
+
+def tour(context: BrowserContext, paths: Iterable[Path], *, home: Path, tabs: int = 4) -> dict[Path, Visit]:
+    """Look at many pages in a few tabs: while one waits, another is looked at. One tab for each would take longer."""
+    ahead, under_way, found = iter(paths), {}, {}
+    free = [(page, watch(page, home.resolve().as_uri())) for page in (context.new_page() for _ in range(tabs))]
+    while True:
+        for path in islice(ahead, len(free)):
+            page, wrong = free.pop()
+            under_way[path] = page, wrong, look(page, path, wrong)
+        if not under_way:
+            break
+        for path, (page, wrong, looking) in list(under_way.items()):
+            try:
+                next(looking)
+            except StopIteration as end:
+                found[path] = end.value
+                free.append((page, wrong))
+                del under_way[path]
+    for page, _ in free:
+        page.close()
     return found
+
+
+def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
+    """Look at one page."""
+    return tour(context, [path], home=home, tabs=1)[path]
 
 
 RAW = re.compile(

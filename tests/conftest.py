@@ -9,10 +9,21 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import browser
 import pytest
 import torch
 from filelock import FileLock
+
+import browser
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests, not with the longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Chapters first, then what opens a browser: whoever begins one of them at the end keeps the others waiting."""
+    browsed = {item.path for item in items if item.get_closest_marker("browser")}
+    items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path not in browsed))
 
 
 @pytest.fixture(autouse=True)
@@ -38,16 +49,35 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def book(tmp_path_factory) -> Path:
-    """The folder of the built pages, warnings being errors; MINIGEN_BOOK names one that is built already."""
+def shared(tmp_path_factory) -> Path:
+    """A folder of this session that all workers see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def sphinx(builder: str, out: Path) -> None:
+    """Build the book, warnings being errors. Both builders read the same pages, so that the second one only writes."""
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "book", "-b", builder]
+    command += ["-d", str(out.parent / "doctrees"), ".", str(out)]
+    done = subprocess.run(command, cwd=browser.ROOT, capture_output=True, text=True, timeout=1200)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="session")
+def book(shared) -> Path:
+    """The folder of the built pages; MINIGEN_BOOK names one that is built already."""
     if given := os.environ.get("MINIGEN_BOOK"):
         return Path(given).resolve()
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared  # built by whoever comes first
-    out = shared / "book" / "html"
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", "book", "-b", "html", ".", str(out)]
+    with FileLock(shared / "book.lock"):  # built by whoever comes first
+        if not (shared / "html" / "index.html").exists():
+            sphinx("html", shared / "html")
+    return shared / "html"
+
+
+@pytest.fixture(scope="session")
+def epub_file(shared, book) -> Path:
+    """The book as one file, written from the pages that were read for the web."""
     with FileLock(shared / "book.lock"):
-        if not (out / "index.html").exists():
-            done = subprocess.run(command, cwd=browser.ROOT, capture_output=True, text=True, timeout=280)
-            assert done.returncode == 0, done.stderr
-    return out
+        if not (shared / "epub" / "minigen.epub").exists():
+            sphinx("epub", shared / "epub")
+    return shared / "epub" / "minigen.epub"

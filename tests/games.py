@@ -21,7 +21,7 @@ def game(seed: int = 0, *, r1: float = 0.1) -> Minimax:
     )
 
 
-def adams(objective: nn.Module, *, fused: bool = True, lr: float = 1e-2) -> dict[str, torch.optim.Optimizer]:
+def adam_per_player(objective: nn.Module, *, fused: bool = True, lr: float = 1e-2) -> dict[str, torch.optim.Optimizer]:
     return {name: torch.optim.Adam(getattr(objective, name).parameters(), lr, fused=fused) for name in PLAYERS}
 
 

@@ -1,4 +1,4 @@
-"""What torchrun starts in the tests: train a small game, save, and write the result.
+"""What torchrun starts in the tests: train a small game, save, write the result; then play the runs of `ranks`.
 
 usage: worker.py FOLDER STEPS [KILL_AT]: at step KILL_AT the last rank kills itself, unless it has been started again.
 """
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from games import adams, flat, game, points
-from minigen import distributed
-from minigen.streams import Batches
-from minigen.train import Run
+import ranks
+from games import adam_per_player, flat, game, points
+from minigen.data.batches import Batches
+from minigen.train import distributed
+from minigen.train.loop import Run
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     sync = distributed.setup()
     rank = sync.rank if sync else 0
     objective = game(seed=rank)  # the ranks start apart: rank 0's parameters must win
-    run = Run(objective, adams(objective), average={"generator": 0.99}, sync=sync, seed=1)
+    run = Run(objective, adam_per_player(objective), ema={"generator": 0.99}, sync=sync, seed=1)
     checkpoint = folder / "run.pt"
     if checkpoint.exists():
         run.load(checkpoint)
@@ -41,7 +42,10 @@ def main() -> None:
             and not int(os.environ["TORCHELASTIC_RESTART_COUNT"])
         ):
             os.kill(os.getpid(), signal.SIGKILL)
-    torch.save({"all": flat(objective), "average": flat(run.average["generator"])}, folder / f"rank{rank}.pt")
+    result = {"all": flat(objective), "average": flat(run.ema["generator"])}
+    if kill_at is None:
+        result["played"] = ranks.play(sync)
+    torch.save(result, folder / f"rank{rank}.pt")
     distributed.teardown()
 
 

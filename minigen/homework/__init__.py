@@ -8,13 +8,15 @@ function that agrees with a wrong variant on every input gets that explanation; 
 smallest input on which it fails.
 """
 
-from minigen.homework.contract import Contract, Input, Personal, RefusedError, gradients, value
-from minigen.homework.grading import CONTRACTS, Grade, assess, grade, task
+from minigen.homework.contract import Contract, ContractError, Input, Personal, RefusedError, gradients, value
+from minigen.homework.contracts import CONTRACTS
+from minigen.homework.grading import Grade, assess, grade, task
 from minigen.homework.report import Report, grade_all
 
 __all__ = [
     "CONTRACTS",
     "Contract",
+    "ContractError",
     "Grade",
     "Input",
     "Personal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from minigen.homework.console import say
 from minigen.homework.report import grade_all
 
 
@@ -19,13 +20,17 @@ def main() -> int:
     parser.add_argument("--contracts", metavar="FILE", help="a Python file of your own that defines CONTRACTS")
     parser.add_argument("--personal", action="store_true", help="ask for each student's own constants")
     parser.add_argument("--seconds", type=float, default=3.0, help="time limit for one answer (default: 3)")
+    parser.add_argument("--memory", type=float, default=4.0, help="memory for one file, GiB, on Linux (default: 4)")
     given = parser.parse_args()
+    options = {"personal": given.personal, "contracts": given.contracts}
     try:
-        report = grade_all(given.folder, personal=given.personal, contracts=given.contracts, seconds=given.seconds)
-        print(report)
-        if given.json:
-            report.save(given.json)
-    except (OSError, ImportError, TypeError, SyntaxError) as error:
+        report = grade_all(given.folder, **options, seconds=given.seconds, memory=given.memory)
+        try:
+            say(report)
+        finally:  # the table may be longer than whoever reads it wants, as with `| head`
+            if given.json:
+                report.save(given.json)
+    except (OSError, ImportError, TypeError, SyntaxError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

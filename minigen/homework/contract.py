@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,10 @@ Observe = Callable[[Function, dict[str, Any]], dict[str, Tensor]]
 
 class RefusedError(Exception):
     """Raised by an `observe` for an answer that it cannot look at; the reader sees the message."""
+
+
+class ContractError(ValueError):
+    """A contract cannot judge: it has no inputs, or a function of its own raises. The message says what to mend."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,22 @@ class Personal:
     make: Callable[..., Contract]
 
     def constants(self, student: str) -> dict[str, float]:
-        """The same for one student every time; nearby names have nothing in common."""
-        return {name: _choose(f"{student}\n{name}", values) for name, values in self.choices.items()}
+        """The same for one student every time; nearby names have nothing in common.
+
+        Case, blanks around it and the way in which a file system stores accents do not make another name.
+        """
+        who = tidy(student).casefold()
+        return {name: _choose(f"{who}\n{name}", values) for name, values in self.choices.items()}
 
     def all_constants(self) -> Iterator[dict[str, float]]:
         """Every set of constants that a student may get."""
         for values in itertools.product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
+
+
+def tidy(name: str) -> str:
+    """A student's name with its accents composed, as macOS does not store them, and without needless blanks."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def _choose(key: str, values: Sequence[float]) -> float:

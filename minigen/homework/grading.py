@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import functools
 import importlib.util
 import inspect
-import numbers
 import os
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import torch
-from torch import Tensor, nn
+from minigen.homework.console import say
+from minigen.homework.contract import Contract, ContractError, Function, RefusedError
+from minigen.homework.contracts import CONTRACTS
+from minigen.homework.limit import OverTimeError, Stopped, check_seconds, untouched, within
+from minigen.homework.observing import OpenError, agree, describe, difference, error_text, guard, see
+from minigen.homework.validation import cases, check, observed
 
-from minigen.homework import autoregressive, contrastive, diffusion, elbo, images, minimax, prompts, sampling, start
-from minigen.homework.contract import Contract, Function, Input, RefusedError
-from minigen.homework.limit import OverTimeError, Stopped, reset, untouched, within
-
-CONTRACTS: dict[str, Contract] = {
-    f"{module.__name__.rsplit('.', 1)[1]}.{name}": contract
-    for module in (start, images, minimax, elbo, autoregressive, diffusion, sampling, prompts, contrastive)
-    for name, contract in module.CONTRACTS.items()
-}
-TOLERANCE = 1e-5  # relative and absolute, in float32: rounding differs between right formulas
 _LEFT_BEHIND = (
     " and cannot be stopped, since it is inside of compiled code or catches every exception;"
     " restart the kernel if it slows you down"
 )
 SOMEONE_ELSES = "someone else's"
-SHOWN = 12  # at most so many numbers of an input are printed
+_FILE = "a contracts file is Python that defines CONTRACTS = {name: Contract(...)}"
+_checked: dict[int, Contract] = {}  # a teacher's, by id: they are run through once
 
 
 @dataclass(frozen=True)
@@ -65,11 +60,17 @@ def grade(
     """Print what is right or wrong about `function` as an answer to the contract `name`; the arguments of `assess`.
 
     A name that is not known here is no error, so that a notebook runs on: it may be a contract that a teacher keeps.
+
+    >>> from torch.nn.functional import softplus
+    >>> grade("minimax.discriminator_loss", lambda real, fake: softplus(-real).sum() + softplus(fake).sum())
+    ✗ minimax.discriminator_loss: sums over the batch; an expectation is a mean
+    >>> grade("minimax.discriminator_loss", lambda real, fake: softplus(-real).mean() + softplus(fake).mean())
+    ✓ minimax.discriminator_loss: right, on random and on extreme inputs
     """
     try:
-        print(assess(name, function, student=student, contracts=contracts, seconds=seconds))
+        say(assess(name, function, student=student, contracts=contracts, seconds=seconds))
     except UnknownContractError as error:
-        print(f"? {error.args[0]}; a teacher's own is graded by the teacher")
+        say(f"? {error.args[0]}; a teacher's own is graded by the teacher")
 
 
 def assess(
@@ -85,9 +86,11 @@ def assess(
     given, the environment variable MINIGEN_CONTRACTS may name that file. They go before the book's of the same name.
     seconds: the time limit for all inputs together.
 
-    Raises UnknownContractError, a KeyError, for an unknown contract, ValueError for a student where the contract has no
-    personal form; never for what the function does.
+    Raises UnknownContractError, a KeyError, for an unknown contract; ValueError for a student where the contract has no
+    personal form and for a time limit that is not positive; ContractError, a ValueError, for a contract that cannot
+    judge. Never for what the function does.
     """
+    check_seconds(seconds)
     contract = find(name, contracts)
     if student is not None and contract.personal is None:
         raise ValueError(f"the contract {name!r} has no personal form; leave out student=")
@@ -111,38 +114,53 @@ def task(name: str, student: str, *, contracts: Contracts = None) -> str:
 
 
 def find(name: str, contracts: Contracts = None) -> Contract:
-    """The contract of that name. Raises UnknownContractError, which names the near ones."""
+    """The contract of that name. Raises UnknownContractError, which names the near ones, and ContractError."""
     known = known_contracts(contracts)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2)
+        near = difflib.get_close_matches(str(name), known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
         raise UnknownContractError(f"no contract {name!r}; {hint}")
-    return known[name]
+    contract = known[name]
+    if name in known.maps[0] and id(contract) not in _checked:
+        check(name, contract)
+        _checked[id(contract)] = contract
+    return contract
 
 
-def known_contracts(contracts: Contracts = None) -> dict[str, Contract]:
-    """The book's contracts and those of `contracts` or of the file that MINIGEN_CONTRACTS names."""
+def known_contracts(contracts: Contracts = None) -> ChainMap[str, Contract]:
+    """Those of `contracts` or of the file that MINIGEN_CONTRACTS names, and under them the book's, read on demand."""
     contracts = contracts if contracts is not None else os.environ.get("MINIGEN_CONTRACTS") or {}
-    return CONTRACTS | (dict(contracts) if isinstance(contracts, Mapping) else _load(Path(contracts)))
+    own = dict(contracts) if isinstance(contracts, Mapping) else _load(Path(contracts))
+    return ChainMap(own, cast("dict[str, Contract]", CONTRACTS))  # nothing is written to it
 
 
 def _load(path: Path) -> dict[str, Contract]:
-    what = "a contracts file is Python that defines CONTRACTS = {name: Contract(...)}"
     if not path.is_file():
-        raise FileNotFoundError(f"no contracts file {str(path)!r}; {what}")
+        raise FileNotFoundError(f"no contracts file {str(path)!r}; {_FILE}")
+    stat = path.stat()
+    return _read(path.resolve(), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, *_: int) -> dict[str, Contract]:
+    """The file's contracts, each run through; read again when its time or its size has changed."""
     spec = importlib.util.spec_from_file_location(f"minigen_contracts_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file (.py); {what}")
+        raise ImportError(f"{path} is not a Python file (.py); {_FILE}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError:
+        raise
+    except Exception as error:
+        raise ContractError(f"{path} cannot be run: {error_text(error)}; {_FILE}") from error
     found = getattr(module, "CONTRACTS", None)
     if not isinstance(found, dict) or not all(isinstance(c, Contract) for c in found.values()):
-        raise TypeError(f"{path} has no CONTRACTS, or one that is no dict of Contract; {what}")
+        raise TypeError(f"{path} has no CONTRACTS, or one that is no dict of Contract; {_FILE}")
+    for name, contract in found.items():
+        check(name, contract)
+        _checked[id(contract)] = contract
     return found
-
-
-class _OpenError(Exception):
-    """Nothing to grade yet."""
 
 
 def _judge(name: str, contract: Contract, function: Function, student: str | None, at: list[str]) -> Grade:
@@ -151,39 +169,40 @@ def _judge(name: str, contract: Contract, function: Function, student: str | Non
     if student is not None and personal:
         constants = personal.constants(student)
         contract = personal.make(**constants)
-    cases, observed, failure = contract.inputs(), [], ""
-    for case in cases:
-        at.append(_describe(contract, case))
-        expected = _see(contract, contract.reference, case)
+    given, answers, failure = cases(name, contract), [], ""
+    wanted = observed(name, contract, "its reference", contract.reference, given)
+    for case, expected in zip(given, wanted, strict=True):
+        at.append(describe(contract, case))
         try:
-            observed.append(_see(contract, _guard(contract, function), case))
-        except (NotImplementedError, _OpenError) as error:
-            return Grade(name, "open", f"not attempted yet{error if isinstance(error, _OpenError) else ''}")
+            answers.append(see(contract, guard(contract, function), case))
+        except (NotImplementedError, OpenError) as error:
+            return Grade(name, "open", f"not attempted yet{error if isinstance(error, OpenError) else ''}")
         except RefusedError as error:
             return Grade(name, "wrong", f"{error} (for {at[-1]})")
-        except (KeyboardInterrupt, Stopped):
+        except Stopped:
             raise
-        except BaseException as error:
+        except BaseException as error:  # an interrupt too: the user's own reaches the main thread, not this one
             return Grade(name, "wrong", f"raises {error_text(error)} (for {at[-1]})")
-        failure = failure or _difference(observed[-1], expected, at[-1])
+        failure = failure or difference(answers[-1], expected, at[-1])
     if not failure:
         return Grade(name, "right", "right, on random and on extreme inputs")
 
-    def is_a(variant: Function) -> bool:
-        return all(_agree(seen, _see(contract, variant, case)) for seen, case in zip(observed, cases, strict=True))
+    def is_a(variant: Function, which: str) -> bool:
+        seen = (observed(name, contract, which, variant, [case])[0] for case in given)  # as far as they agree
+        return all(map(agree, answers, seen))
 
     for wrong, (variant, explanation) in contract.wrong.items():
-        if is_a(variant):
+        if is_a(variant, f"its wrong variant {wrong!r}"):
             return Grade(name, "recognised", explanation, wrong)
     if personal and constants:
         yours = f"yours has {constants_text(constants)}"
-        if is_a(common.reference):
+        if is_a(common.reference, "its reference"):
             return Grade(name, "recognised", f"right for the exercise as the book has it; {yours}", "the book's")
         for wrong, (variant, explanation) in common.wrong.items():
-            if is_a(variant):
+            if is_a(variant, f"its wrong variant {wrong!r}"):
                 return Grade(name, "recognised", f"{explanation}; and {yours}", wrong)
         for other in personal.all_constants():
-            if is_a(personal.make(**other).reference):
+            if is_a(personal.make(**other).reference, "its personal form"):
                 text = f"right for someone else's constants, {constants_text(other)}; {yours}"
                 return Grade(name, "recognised", text, SOMEONE_ELSES)
     return Grade(name, "wrong", f"wrong, and not in a way that is known here: {failure}")
@@ -195,118 +214,16 @@ def _misfit(contract: Contract, function: object) -> str:
         return f"must be a function; got {type(function).__name__}"
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # builtins need not have one
+        takes = str(signature)
+    except Exception:  # builtins need not have one, and an object may raise anything
         return ""
     try:
         signature.bind(*contract.names)
     except TypeError:
-        return f"must take the arguments ({', '.join(contract.names)}); it takes {signature}"
+        return f"must take the arguments ({', '.join(contract.names)}); it takes {takes}"
     return ""
 
 
 def constants_text(constants: Mapping[str, float]) -> str:
     """As the messages have them: "temperature = 2, weight = 0.7"."""
     return ", ".join(f"{name} = {value:g}" for name, value in constants.items())
-
-
-def _see(contract: Contract, function: Function, case: Input) -> dict[str, Tensor]:
-    """What the contract looks at, of a function called with a copy of the case's arguments."""
-    arguments = dict(zip(contract.names, copy.deepcopy(case.arguments), strict=True))
-    return {key: torch.as_tensor(x).detach().clone() for key, x in contract.observe(function, arguments).items()}
-
-
-def _guard(contract: Contract, function: Function) -> Function:
-    """The reader's function, with its answer looked over before anything is done with it."""
-
-    def guarded(*arguments: Any) -> Tensor:
-        before = [_state(x) for x in arguments]
-        reset()
-        answer = function(*arguments)
-        for name, old, new in zip(contract.names, before, arguments, strict=True):
-            if not _equal(old, _state(new)):
-                raise RefusedError(f"changes its input `{name}`; leave it as it is, and return something new")
-        if answer is None or answer is Ellipsis:
-            raise _OpenError(" (it returns nothing)")
-        if not isinstance(answer, bool) and isinstance(answer, numbers.Real):
-            return torch.tensor(float(answer), dtype=torch.float64)
-        if not isinstance(answer, Tensor):
-            raise RefusedError(f"must return a tensor; got {type(answer).__name__}")
-        if answer.is_complex() or answer.layout != torch.strided or answer.device.type != "cpu":
-            given = f"{answer.dtype}, {answer.layout}, on {answer.device}".replace("torch.", "")
-            raise RefusedError(f"must return a dense real tensor on the CPU; got {given}")
-        return answer
-
-    return guarded
-
-
-def _state(x: Any) -> Any:
-    """What a function could change in an argument, copied."""
-    if isinstance(x, Tensor):
-        return (x.dtype, x.requires_grad, x.detach().clone())
-    if isinstance(x, nn.Module):
-        return [_state(dict(x.state_dict(keep_vars=True))), [m.training for m in x.modules()]]
-    if isinstance(x, Mapping):
-        return [list(x), [_state(value) for value in x.values()]]
-    if isinstance(x, list | tuple):
-        return [_state(value) for value in x]
-    return x
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
-    if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(_equal, a, b))
-    return bool(a == b)
-
-
-def _agree(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return all(_close(a[key], b[key]) for key in b)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
-
-
-def _difference(seen: dict[str, Tensor], expected: dict[str, Tensor], at: str) -> str:
-    """How the first thing that differs does; empty where all agree."""
-    for key, wanted in expected.items():
-        given = seen[key]
-        if given.shape != wanted.shape:
-            return f"for {at}, it must return a tensor of shape {tuple(wanted.shape)}; got {tuple(given.shape)}"
-        if not _close(given, wanted):
-            what = "it gives" if key == "value" else f"its value is right, but the {key} is"
-            return f"for {at}, {what} {_text(given)}; expected {_text(wanted)}"
-        if wanted.is_floating_point() and not given.is_floating_point():
-            return f"for {at}, it must return floating point; got {str(given.dtype).removeprefix('torch.')}"
-    return ""
-
-
-def _describe(contract: Contract, case: Input) -> str:
-    """The case's description, and its arguments where they are small."""
-    sizes = [x.numel() if isinstance(x, Tensor) else 1 for x in case.arguments]
-    if sum(sizes) > SHOWN:
-        return case.description
-    parts = [f"{name} = {_text(x)}" for name, x in zip(contract.names, case.arguments, strict=True)]
-    return f"{case.description}, {', '.join(parts)}"
-
-
-def _text(x: Any) -> str:
-    if isinstance(x, nn.Module):
-        return "a network"
-    if not isinstance(x, Tensor):
-        return f"{x:.6g}" if isinstance(x, float) else repr(x)
-    if x.ndim == 0:
-        return f"{x.item():.6g}"
-    if x.numel() > SHOWN:
-        return f"[{', '.join(_text(v) for v in x.flatten()[:6])}, ...] of shape {tuple(x.shape)}"
-    return f"[{', '.join(_text(row) for row in x)}]"
-
-
-def error_text(error: BaseException) -> str:
-    """The exception's type and the first line of what it says; str() of a reader's own exception may fail."""
-    try:
-        lines = (str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)).strip().splitlines()
-    except Exception:
-        lines = []
-    return f"{type(error).__name__}{': ' + lines[0][:200] if lines else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import minigen
-from minigen.homework.contract import Function
+from minigen.homework.contract import Function, tidy
 from minigen.homework.grading import SOMEONE_ELSES, Contracts, Grade, assess, constants_text, known_contracts
+from minigen.homework.limit import check_seconds, threads
+
+PASSED_OVER = "passed over"
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """grades: {student: {contract: Grade}}. problems: {student: what could not be read or run, or seems copied}.
+    """grades: {student: {contract: Grade}}. problems: {student: what could not be read or run, or seems copied}, and
+    under "passed over" what was not looked into.
 
     `str(report)` is the table: a row for each student, a column for each contract, and under it how many got each
     right and which misconceptions they have.
@@ -76,6 +81,7 @@ class Report:
                 }
                 for name in self.contracts
             },
+            "passed_over": self.problems.get(PASSED_OVER, []),
             "students": {
                 student: {
                     "right": sum(grade.verdict == "right" for grade in row.values()),
@@ -94,7 +100,7 @@ class Report:
         path = Path(path)
         handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 json.dump(self.as_dict(), file, indent=1, ensure_ascii=False)
                 file.write("\n")
             os.replace(new, path)
@@ -111,6 +117,7 @@ def grade_all(
     contracts: Contracts = None,
     seconds: float = 3.0,
     file_seconds: float = 120.0,
+    memory: float = 4.0,
 ) -> Report:
     """Grade everything that was handed in.
 
@@ -120,9 +127,15 @@ def grade_all(
     student: the name of the row, and of the parameters, for one file or a mapping; a file's own name otherwise.
     personal: ask for each student's own constants wherever a contract has a personal form.
     contracts, seconds: as in `assess`; for files, `contracts` must be a path.
+    memory: how many GiB a file may take beyond what Python and the library need, on Linux.
 
-    Raises FileNotFoundError where there is nothing to grade; never for what a submission does.
+    Raises FileNotFoundError where there is nothing to grade, ValueError for a limit that is none, ContractError for a
+    contract that cannot judge; never for what a submission does.
     """
+    for limit in (seconds, file_seconds):
+        check_seconds(limit)
+    if not 0 < memory < math.inf:
+        raise ValueError(f"a memory limit must be a positive number of GiB; got {memory}")
     if isinstance(answers, Mapping):
         name, known = student or "you", known_contracts(contracts)
         row = {}
@@ -137,7 +150,8 @@ def grade_all(
     path = Path(answers)
     files = _submissions(path)
     names = [student] if student and path.is_file() else _names(files)
-    options = {"contracts": str(Path(contracts).resolve()) if contracts is not None else None, "seconds": seconds}
+    own = str(Path(contracts).resolve()) if contracts is not None else None
+    options = {"contracts": own, "seconds": seconds, "memory": memory}
 
     def one(file: Path, name: str) -> tuple[dict[str, Grade], list[str]]:
         return _in_a_process(file, {**options, "student": name if personal else None}, file_seconds)
@@ -147,6 +161,8 @@ def grade_all(
     report = Report({name: grades for name, (grades, _) in results.items()}, {n: p for n, (_, p) in results.items()})
     for name in names:
         report.problems[name] += _whose(report.grades[name], [n for n in names if n != name], contracts)
+    if passed := _passed_over(path):
+        report.problems[PASSED_OVER] = passed
     return report
 
 
@@ -164,16 +180,35 @@ def _whose(row: dict[str, Grade], others: list[str], contracts: Contracts) -> li
 def _submissions(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    files = sorted(p for p in path.glob("[!._]*") if p.suffix in (".py", ".ipynb")) if path.is_dir() else []
+    files = sorted(p for p in path.glob("[!._]*") if _is_submission(p)) if path.is_dir() else []
     if not files:
-        raise FileNotFoundError(f"nothing to grade in {path}; put one .py or .ipynb file there for each student")
+        passed = "".join(f"; it has {what}" for what in _passed_over(path))
+        raise FileNotFoundError(
+            f"nothing to grade in {path}; put one .py or .ipynb file there for each student{passed}"
+        )
     return files
 
 
+def _is_submission(path: Path) -> bool:
+    return path.suffix.lower() in (".py", ".ipynb") and path.is_file()
+
+
+def _passed_over(path: Path) -> list[str]:
+    """What else in a folder may be a submission, so that none is missing without a word."""
+    found = []
+    for entry in sorted(path.iterdir()) if path.is_dir() else ():
+        if entry.name.startswith("_") and not entry.name.startswith("__") and _is_submission(entry):
+            found.append(f"{entry.name}, since its name begins with _")
+        elif entry.is_dir() and not entry.name.startswith((".", "__")):
+            inside = sorted(p.name for p in entry.iterdir() if _is_submission(p))
+            found += [f"the folder {entry.name}, which holds {', '.join(inside[:3])}"] if inside else []
+    return found
+
+
 def _names(files: list[Path]) -> list[str]:
-    """A file's name without its ending; with it, where two would be the same."""
-    stems = Counter(file.stem for file in files)
-    return [file.stem if stems[file.stem] == 1 else file.name for file in files]
+    """A file's name without its ending, tidied; as it stands and with the ending, where two would be the same."""
+    stems = Counter(tidy(file.stem) for file in files)
+    return [tidy(file.stem) if stems[tidy(file.stem)] == 1 else file.name for file in files]
 
 
 def _in_a_process(file: Path, options: dict[str, Any], seconds: float) -> tuple[dict[str, Grade], list[str]]:
@@ -182,12 +217,16 @@ def _in_a_process(file: Path, options: dict[str, Any], seconds: float) -> tuple[
         out, errors = Path(folder) / "grades.json", Path(folder) / "errors.txt"
         arguments = json.dumps({"path": str(file.resolve()), "out": str(out), **options})
         here = str(Path(minigen.__file__).parents[1])
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
-            "PYTHONIOENCODING": "utf-8",
-            "MPLBACKEND": "Agg",
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = (
+            {"OMP_NUM_THREADS": str(threads())}
+            | os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+                "PYTHONIOENCODING": "utf-8",
+                "MPLBACKEND": "Agg",
+                "CUDA_VISIBLE_DEVICES": "",
+            }
+        )
         command = [sys.executable, "-c", "from minigen.homework.submission import main; main()", arguments]
         with errors.open("w") as stderr:
             process = subprocess.Popen(
@@ -206,9 +245,11 @@ def _in_a_process(file: Path, options: dict[str, Any], seconds: float) -> tuple[
                 problem = f"{file.name} does not end within {seconds:g} s; what came before is graded"
             finally:
                 _kill(process)
-        found: dict[str, Any] = {"grades": {}, "problems": []}
+        found: dict[str, Any] = {"grades": {}, "problems": [], "done": False}
         with suppress(OSError, ValueError):
             found = json.loads(out.read_text(encoding="utf-8"))
+        if not problem and not found["done"]:
+            problem = "its process left before the end, as os._exit does; what came before is graded"
     grades = {name: Grade(**grade) for name, grade in found["grades"].items()}
     return grades, [*found["problems"], *([problem] if problem else [])]
 

@@ -8,49 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+from minigen.data.checks import need_scaled
+from minigen.nets.init import he_init
+
 STOP = 4  # images are halved down to this side at most
 LARGEST = 7  # the largest side that a linear layer takes over
 
 
-def scaled(layer: Layer, gain: float = 2.0) -> Layer:
-    """Weights of variance gain / fan-in and no biases at the start; returns the layer.
-
-    Fan-in is how many inputs one output sums: for a transposed convolution the window is shared by stride^2 outputs.
-    With gain 2 behind a ReLU and 1 elsewhere every layer puts out variance 1. He et al. 2015, eq. 10.
-    """
-    fan_in = layer.weight[0].numel()
-    if isinstance(layer, nn.ConvTranspose2d):
-        fan_in = layer.in_channels * math.prod(layer.kernel_size) // math.prod(layer.stride)
-    nn.init.normal_(layer.weight, std=(gain / fan_in) ** 0.5)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def zeroed(layer: Layer) -> Layer:
-    """The layer with weights and biases of 0, whose branch so begins as nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-def halve(c_in: int, c_out: int, *, gain: float = 2.0) -> nn.Conv2d:
+def downsample(c_in: int, c_out: int, *, gain: float = 2.0) -> nn.Conv2d:
     """(B, c_in, 2h, 2w) to (B, c_out, h, w)."""
-    return scaled(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1), gain)
+    return he_init(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1), gain)
 
 
-def double(c_in: int, c_out: int, *, gain: float = 2.0) -> nn.ConvTranspose2d:
+def upsample(c_in: int, c_out: int, *, gain: float = 2.0) -> nn.ConvTranspose2d:
     """(B, c_in, h, w) to (B, c_out, 2h, 2w)."""
-    return scaled(nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), gain)
+    return he_init(nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), gain)
 
 
-def halvings(shape: Sequence[int]) -> int:
+def num_downsamples(shape: Sequence[int]) -> int:
     """How often images (C, H, W) are halved: while both sides are even and above 4, as 28, 14, 7 and 32, 16, 8, 4.
 
     Raises ValueError where that is never, or leaves more than 7 pixels a side.
@@ -72,17 +51,17 @@ class ConvEncoder(nn.Module):
     """Images (B, C, H, W) to mean and log_std of a diagonal Gaussian over latents, both (B, latent).
 
     width: features after the first convolution; each further one doubles them. ReLU between the layers.
-    Sides must be 8, 12, 16, 28, 32 or others that halve to at most 7: see `halvings`, which raises the ValueError.
+    Sides must be 8, 12, 16, 28, 32 or others that halve to at most 7: see `num_downsamples` for the ValueError.
     """
 
     def __init__(self, shape: Sequence[int], latent: int, *, width: int = 32) -> None:
         super().__init__()
-        times = halvings(shape)
+        times = num_downsamples(shape)
         channels, height, side = shape
         self.shape, self.latent = tuple(shape), latent
-        layers: list[nn.Module] = [halve(channels, width, gain=1.0), nn.ReLU()]
+        layers: list[nn.Module] = [downsample(channels, width, gain=1.0), nn.ReLU()]
         for i in range(times - 1):
-            layers += [halve(width * 2**i, width * 2 ** (i + 1)), nn.ReLU()]
+            layers += [downsample(width * 2**i, width * 2 ** (i + 1)), nn.ReLU()]
         features = width * 2 ** (times - 1) * (height >> times) * (side >> times)
         self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 2 * latent))
 
@@ -90,6 +69,7 @@ class ConvEncoder(nn.Module):
         """(B, C, H, W) to two of (B, latent). Another shape is a ValueError."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        need_scaled("images", x)
         mean, log_std = self.net(x).chunk(2, dim=1)
         return mean, log_std
 
@@ -104,14 +84,14 @@ class ConvGenerator(nn.Module):
 
     def __init__(self, latent: int, shape: Sequence[int], *, width: int = 32, bounded: bool = True) -> None:
         super().__init__()
-        times = halvings(shape)
+        times = num_downsamples(shape)
         channels, height, side = shape
         self.latent, self.shape, self.bounded = latent, tuple(shape), bounded
         first = (width * 2 ** (times - 1), height >> times, side >> times)
-        layers: list[nn.Module] = [scaled(nn.Linear(latent, math.prod(first)), 1.0), nn.ReLU(), nn.Unflatten(1, first)]
+        layers: list[nn.Module] = [he_init(nn.Linear(latent, math.prod(first)), 1.0), nn.ReLU(), nn.Unflatten(1, first)]
         for i in reversed(range(times - 1)):
-            layers += [double(width * 2 ** (i + 1), width * 2**i), nn.ReLU()]
-        self.net = nn.Sequential(*layers, double(width, channels))
+            layers += [upsample(width * 2 ** (i + 1), width * 2**i), nn.ReLU()]
+        self.net = nn.Sequential(*layers, upsample(width, channels))
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent) to (B, C, H, W). Another shape is a ValueError."""
@@ -131,7 +111,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, *, share: float = 1.0) -> None:
         super().__init__()
         wide, narrow = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
-        self.branch = nn.Sequential(nn.ReLU(), scaled(wide), nn.ReLU(), scaled(narrow, 2.0 * share))
+        self.branch = nn.Sequential(nn.ReLU(), he_init(wide), nn.ReLU(), he_init(narrow, 2.0 * share))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same."""
@@ -149,14 +129,15 @@ class CodeEncoder(nn.Module):
     def __init__(self, channels: int, size: int, *, width: int = 64, blocks: int = 2) -> None:
         super().__init__()
         self.channels = channels
-        stem = [halve(channels, width, gain=1.0), nn.ReLU(), halve(width, width)]
+        stem = [downsample(channels, width, gain=1.0), nn.ReLU(), downsample(width, width)]
         residual = [Residual(width, share=1 / blocks) for _ in range(blocks)]
-        self.net = nn.Sequential(*stem, *residual, nn.ReLU(), scaled(nn.Conv2d(width, size, 1)))
+        self.net = nn.Sequential(*stem, *residual, nn.ReLU(), he_init(nn.Conv2d(width, size, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 4h, 4w) to (B, size, h, w). Another shape is a ValueError."""
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(f"images must be (B, {self.channels}, H, W), H and W multiples of 4; got {tuple(x.shape)}")
+        need_scaled("images", x)
         z: Tensor = self.net(x)
         return z
 
@@ -172,8 +153,8 @@ class CodeDecoder(nn.Module):
         super().__init__()
         self.size, self.bounded = size, bounded
         residual = [Residual(width, share=1 / blocks) for _ in range(blocks)]
-        out = [nn.ReLU(), double(width, width), nn.ReLU(), double(width, channels)]
-        self.net = nn.Sequential(scaled(nn.Conv2d(size, width, 1), 1.0), *residual, *out)
+        out = [nn.ReLU(), upsample(width, width), nn.ReLU(), upsample(width, channels)]
+        self.net = nn.Sequential(he_init(nn.Conv2d(size, width, 1), 1.0), *residual, *out)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, size, h, w) to (B, C, 4h, 4w). Another shape is a ValueError."""

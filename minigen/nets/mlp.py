@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from minigen.nets.attention import embedding
+from minigen.data.checks import need_scaled
+from minigen.nets.embeddings import sinusoidal
 
 
 def mlp(widths: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -35,6 +36,9 @@ class MLPGenerator(nn.Module):
     scale: the latent is multiplied by it; 2 lets tanh layers turn more sharply.
     Source: Goodfellow et al. 2014, section 5 (rectifier and sigmoid activations in G; here tanh for the range [-1, 1],
     as Radford et al. 2016, section 3).
+
+    >>> MLPGenerator(16, (1, 8, 8))(torch.randn(4, 16)).shape
+    torch.Size([4, 1, 8, 8])
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class MLPDiscriminator(nn.Module):
         """(B, *shape) to logits (B,). Another shape is a ValueError."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        need_scaled("samples", x)
         logits: Tensor = self.net(x.flatten(1) * self.scale)  # (B, 1)
         return logits.squeeze(1)  # (B,)
 
@@ -97,6 +102,7 @@ class MLPEncoder(nn.Module):
         """(B, *shape) to two of (B, latent). Another shape is a ValueError."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        need_scaled("samples", x)
         mean, log_std = self.net(x.flatten(1)).chunk(2, dim=1)
         return mean, log_std
 
@@ -112,7 +118,10 @@ class LinearEncoder(nn.Module):
         self.mean, self.log_std = nn.Linear(dims, latent), nn.Parameter(torch.zeros(latent))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, dims) to two of (B, latent)."""
+        """(B, dims) to two of (B, latent). Another shape is a ValueError."""
+        if x.ndim != 2 or x.shape[1] != self.mean.in_features:
+            raise ValueError(f"images must be (B, {self.mean.in_features}); got {tuple(x.shape)}")
+        need_scaled("images", x)
         mean: Tensor = self.mean(x)
         return mean, self.log_std.expand_as(mean)
 
@@ -125,10 +134,14 @@ class MLPDenoiser(nn.Module):
 
     def __init__(self, dim: int, *, hidden: Sequence[int] = (128, 128, 128), features: int = 32) -> None:
         super().__init__()
-        self.features = features
+        self.dim, self.features = dim, features
         self.net = mlp([dim + features, *hidden, dim], activation=nn.SiLU)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Points x (B, D) at levels log_snr (B,) to what the network is to predict, (B, D)."""
-        out: Tensor = self.net(torch.cat([x, embedding(log_snr, self.features)], dim=1))
+        if x.ndim != 2 or x.shape[1] != self.dim or log_snr.shape != (len(x),):
+            wanted = f"points must be (B, {self.dim}) and log_snr (B,)"
+            raise ValueError(f"{wanted}; got {tuple(x.shape)} and {tuple(log_snr.shape)}")
+        need_scaled("points", x)
+        out: Tensor = self.net(torch.cat([x, sinusoidal(log_snr, self.features)], dim=1))
         return out

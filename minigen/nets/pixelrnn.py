@@ -1,7 +1,7 @@
 """Recurrent networks over images (chapter 10): the Row LSTM and the Diagonal BiLSTM.
 
 Source: van den Oord et al. 2016 (Pixel recurrent neural networks), section 3. Levels and logits are those of
-`nets.masked`; a new pixel takes the whole network, since both pass over an image row by row or diagonal by diagonal.
+`nets.pixelcnn`; a new pixel takes the whole network, since both pass over an image row by row or diagonal by diagonal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minigen.nets.masked import MaskedConv2d, one_hot
+from minigen.nets.pixelcnn import MaskedConv2d, one_hot
 
 
 def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Words and images as tokens (chapters 13 and 14): encoders of both, and a network that words what it sees.
 
-Captions are tokens of `minigen.words`, int64 (B, T): begin, words, end, padding. Sources: Vaswani et al. 2017,
+Captions are tokens of `data.Vocabulary`, int64 (B, T): `BOS`, words, `EOS`, padding. Sources: Vaswani et al. 2017,
 section 3; Radford et al. 2021 (CLIP), section 2.4.
 """
 
@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from minigen.data.checks import need_entry, need_scaled
+from minigen.data.vocabulary import BOS, EOS, PAD
 from minigen.nets.attention import Attention
-from minigen.nets.conv import Residual, halve, scaled
-from minigen.nets.masked import Pass
-from minigen.nets.transformer import CausalBlock
-from minigen.words import BEGIN, END, PADDING
+from minigen.nets.conv import Residual, downsample
+from minigen.nets.init import he_init
+from minigen.nets.pixelcnn import Cache
+from minigen.nets.transformer import TransformerBlock
 
 
 class Encoded(NamedTuple):
@@ -27,41 +29,32 @@ class Encoded(NamedTuple):
     pooled: Tensor
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); every token sees every token that the mask does not hide."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, width) to the same; mask: bool (B, T), False for what is not to be seen."""
-        x = x + self.attention(self.norm_attention(x), mask=mask)
-        added: Tensor = x + self.mlp(self.norm_mlp(x))
-        return added
-
-
 class TextEncoder(nn.Module):
     """Tokens (B, T) to vectors: an embedding of word and place, then a transformer in which all words see each other.
 
-    tokens: how many there are, `len(vocabulary)`. length: the largest T. What stands behind `END` changes nothing.
+    tokens: how many there are, `len(vocabulary)`. length: the largest T. What stands behind `EOS` changes nothing.
     The pooled vector is the mean over a caption's tokens, its two ends included; of padding alone, zeros.
+
+    >>> from minigen.data import Vocabulary
+    >>> words = Vocabulary.of(["a red ring"])
+    >>> found = TextEncoder(len(words), length=6)(words.encode(["a red ring", "a ring"]))
+    >>> found.tokens.shape, found.pooled.shape
+    (torch.Size([2, 5, 64]), torch.Size([2, 64]))
     """
 
     def __init__(self, tokens: int, *, length: int, width: int = 64, blocks: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.length, self.width = length, width
         self.word, self.place = nn.Embedding(tokens, width), nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         for embedding in (self.word, self.place):
             nn.init.normal_(embedding.weight, std=0.5)
 
     def forward(self, tokens: Tensor) -> Encoded:
         """Tokens (B, T), T at most `length`: vectors (B, T, width), zero at padding, and pooled (B, width)."""
-        mask = _mask(tokens, self.length)
+        _check_tokens(tokens, self.length, self.word)
+        mask = tokens != PAD
         h = self.word(tokens) + self.place.weight[: tokens.shape[1]]
         for block in self.blocks:
             h = block(h, mask)
@@ -70,12 +63,12 @@ class TextEncoder(nn.Module):
 
 
 class Prompted(nn.Module):
-    """A denoising network that is told a caption: by its vectors, which are attended to, and by their mean.
+    """A denoising network conditioned on a caption: on its vectors, which are attended to, and on their mean.
 
-    Called as net(x_t, log_snr, tokens), with tokens (B, T) of `minigen.words`. A caption of padding alone says nothing:
-    the network then does, exactly, what it does without words, and `Diffusion(drop=...)` makes such captions.
+    Called as net(x_t, log_snr, tokens), with tokens (B, T) of `data.Vocabulary`. A caption of padding alone says
+    nothing: the network then does, exactly, what it does without words, and `Diffusion(p_uncond=...)` makes such ones.
 
-    net: made with context and label as wide as the vectors of `words`; see `nets.attention`.
+    net: made with context_dim and label_dim as wide as the vectors of `words`; see `nets.conditioning`.
     """
 
     def __init__(self, net: nn.Module, words: TextEncoder) -> None:
@@ -84,16 +77,16 @@ class Prompted(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
         """Images (B, C, H, W), levels (B,) and captions (B, T) to (B, C, H, W)."""
-        told: Encoded = self.words(tokens)
-        output: Tensor = self.net(x, log_snr, told.pooled, told.tokens, tokens != PADDING)
+        caption: Encoded = self.words(tokens)
+        output: Tensor = self.net(x, log_snr, caption.pooled, caption.tokens, tokens != PAD)
         return output
 
 
 class PromptedPixels(nn.Module):
-    """A network that draws pixel by pixel, or code by code, and is told the mean of a caption's vectors.
+    """A network that draws pixel by pixel, or code by code, conditioned on the mean of a caption's vectors.
 
-    net: called as net(levels, context) and net.start(n, height, width, context), such as a `PixelTransformer`, for a
-    context as wide as the vectors of `words`.
+    net: called as net(levels, context) and net.init_cache(n, height, width, context), such as a `PixelTransformer`, for
+    a context as wide as the vectors of `words`.
     """
 
     def __init__(self, net: nn.Module, words: TextEncoder) -> None:
@@ -105,51 +98,52 @@ class PromptedPixels(nn.Module):
         logits: Tensor = self.net(levels, self.words(tokens).pooled)
         return logits
 
-    def start(self, n: int, height: int, width: int, tokens: Tensor) -> Pass:
+    def init_cache(self, n: int, height: int, width: int, tokens: Tensor) -> Cache:
         """A cached pass over n images, for captions (n, T)."""
-        begun: Pass = self.net.start(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
+        begun: Cache = self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
         return begun
 
 
 class ImageEncoder(nn.Module):
     """Images (B, C, H, W) to a grid of tokens and one vector.
 
-    A 3x3 convolution, `halvings` strided ones that each double the features up to `width`, residual blocks; each place
-    of the grid is a token, in raster order. A learnt query pools the tokens by attention, as in CLIP.
+    A 3x3 convolution, `num_downsamples` strided ones that each double the features up to `width`, residual blocks;
+    each place of the grid is a token, in raster order. A learnt query pools the tokens by attention, as in CLIP.
 
     shape: (C, H, W); sides that halve so often, or a ValueError.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, width: int = 64, halvings: int = 1, blocks: int = 2, heads: int = 4
+        self, shape: Sequence[int], *, width: int = 64, num_downsamples: int = 1, blocks: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
         channels, *sides = self.shape = tuple(shape)
-        if halvings < 1 or width % 2**halvings or any(side % 2**halvings for side in sides):
-            raise ValueError(f"width and both sides must be multiples of {2**halvings}; got {width}, {sides}")
-        self.width, self.grid = width, tuple(side >> halvings for side in sides)
-        first = width >> halvings
-        layers: list[nn.Module] = [scaled(nn.Conv2d(channels, first, 3, padding=1), 1.0)]
-        for i in range(halvings):
-            layers += [nn.ReLU(), halve(first << i, first << (i + 1))]
+        if num_downsamples < 1 or width % 2**num_downsamples or any(side % 2**num_downsamples for side in sides):
+            raise ValueError(f"width and both sides must be multiples of {2**num_downsamples}; got {width}, {sides}")
+        self.width, self.grid = width, tuple(side >> num_downsamples for side in sides)
+        first = width >> num_downsamples
+        layers: list[nn.Module] = [he_init(nn.Conv2d(channels, first, 3, padding=1), 1.0)]
+        for i in range(num_downsamples):
+            layers += [nn.ReLU(), downsample(first << i, first << (i + 1))]
         self.net = nn.Sequential(*layers, *(Residual(width, share=1 / blocks) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
         self.query = nn.Parameter(torch.randn(1, 1, width))
-        self.pool = Attention(width, heads, context=width)
+        self.pool = Attention(width, heads, context_dim=width)
 
     def forward(self, x: Tensor) -> Encoded:
         """(B, C, H, W) to tokens (B, h w, width) and pooled (B, width). Another shape is a ValueError."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        need_scaled("images", x)
         tokens = self.norm(self.net(x).flatten(2).mT)  # (B, h w, width)
         return Encoded(tokens, self.pool(self.query.expand(len(x), -1, -1), tokens)[:, 0])
 
 
 class Captioner(nn.Module):
-    """log-odds of each next word, given the words before it and an image.
+    """Log-odds of each next word, given the words before it and an image.
 
     A causal transformer over the caption; before each of its blocks the words look at the image's tokens. Places before
-    the first word and behind the end are no words: `BEGIN` and `PADDING` have probability 0, and at the last place of
+    the first word and behind the end are no words: `BOS` and `PAD` have probability 0, and at the last place of
     `length` the caption ends for sure. So the captions that fit into `length` have probabilities that sum to one.
 
     images: an encoder whose result has `tokens` (B, S, width). tokens: how many, `len(vocabulary)`.
@@ -161,8 +155,8 @@ class Captioner(nn.Module):
         width = images.width
         self.word, self.place = nn.Embedding(tokens, width), nn.Embedding(length, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.looks = nn.ModuleList(Attention(width, heads, context=width) for _ in range(blocks))
-        self.blocks = nn.ModuleList(CausalBlock(width, heads, heads) for _ in range(blocks))
+        self.looks = nn.ModuleList(Attention(width, heads, context_dim=width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, causal=True, bias=True) for _ in range(blocks))
         self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, tokens)
         for embedding in (self.word, self.place):
             nn.init.normal_(embedding.weight, std=0.5)
@@ -174,25 +168,23 @@ class Captioner(nn.Module):
 
     def next_words(self, tokens: Tensor, seen: Tensor) -> Tensor:
         """Logits (B, T, K) of the token behind each of `tokens` (B, T), T below `length`; seen: (B, S, width)."""
-        if tokens.ndim != 2 or not 0 < tokens.shape[1] < self.length:
-            raise ValueError(f"tokens must be (B, T), T in 1..{self.length - 1}; got {tuple(tokens.shape)}")
+        _check_tokens(tokens, self.length - 1, self.word)
         h = self.word(tokens) + self.place.weight[: tokens.shape[1]]
         for norm, look, block in zip(self.norms, self.looks, self.blocks, strict=True):
             h = block(h + look(norm(h), seen))
         logits: Tensor = self.last(self.norm(h))
         never = torch.zeros_like(logits, dtype=torch.bool)
-        never[..., [PADDING, BEGIN]] = True
+        never[..., [PAD, BOS]] = True
         if tokens.shape[1] == self.length - 1:
-            never[:, -1] = torch.arange(logits.shape[2], device=logits.device) != END
+            never[:, -1] = torch.arange(logits.shape[2], device=logits.device) != EOS
         return logits.masked_fill(never, -math.inf)
 
     def forward(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Captions (B, T) and images (B, C, H, W) to the logits of all tokens but the first, (B, T - 1, K)."""
-        return self.next_words(tokens[:, :-1], self.see(x))
+        return self.next_words(tokens[..., :-1], self.see(x))
 
 
-def _mask(tokens: Tensor, length: int) -> Tensor:
-    """Where a caption's own tokens are, bool (B, T)."""
+def _check_tokens(tokens: Tensor, length: int, word: nn.Embedding) -> None:
     if tokens.ndim != 2 or not 0 < tokens.shape[1] <= length or tokens.dtype != torch.int64:
         raise ValueError(f"tokens must be int64 (B, T), T in 1..{length}; got {tokens.dtype} {tuple(tokens.shape)}")
-    return tokens != PADDING
+    need_entry("tokens", tokens, word.num_embeddings)

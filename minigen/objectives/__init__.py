@@ -1,1 +1,47 @@
-"""One file for each derived objective: pure loss functions on top, the trainable objective below."""
+"""One file for each derived objective: pure loss functions on top, the trainable objective below.
+
+Here are the classes; a chapter's functions are in its own module, such as `objectives.diffusion.add_noise`.
+"""
+
+from minigen.objectives.autoregressive import Autoregressive, LogisticMixture
+from minigen.objectives.captioning import Captioning
+from minigen.objectives.conditional import Auxiliary, Conditional
+from minigen.objectives.contrastive import Contrastive, DualEncoder
+from minigen.objectives.diffusion import Denoiser, Diffusion, Path, Schedule, TimestepAdapter
+from minigen.objectives.distillation import ProgressiveDistillation
+from minigen.objectives.elbo import ELBO, Bernoulli, Gaussian, LatentModel
+from minigen.objectives.flow import FlowMatching, Velocity
+from minigen.objectives.likelihood import MaximumLikelihood
+from minigen.objectives.minimax import DiracGAN, Game, Minimax
+from minigen.objectives.relativistic import Relativistic
+from minigen.objectives.vq import VQVAE
+from minigen.objectives.wasserstein import Wasserstein
+
+__all__ = [
+    "ELBO",
+    "VQVAE",
+    "Autoregressive",
+    "Auxiliary",
+    "Bernoulli",
+    "Captioning",
+    "Conditional",
+    "Contrastive",
+    "Denoiser",
+    "Diffusion",
+    "DiracGAN",
+    "DualEncoder",
+    "FlowMatching",
+    "Game",
+    "Gaussian",
+    "LatentModel",
+    "LogisticMixture",
+    "MaximumLikelihood",
+    "Minimax",
+    "Path",
+    "ProgressiveDistillation",
+    "Relativistic",
+    "Schedule",
+    "TimestepAdapter",
+    "Velocity",
+    "Wasserstein",
+]

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from minigen.nets.text import Captioner
-from minigen.samplers.autoregressive import draw
-from minigen.streams import Noise
-from minigen.words import BEGIN, END, PADDING
+from minigen.data.checks import need_count, need_float, need_shape
+from minigen.train.distributed import gather
+from minigen.train.loop import Objective
+from minigen.train.rng import Rng
+from minigen.worlds.precision import widen
 
-SHARPEST = 100.0  # 1 / temperature at most: Radford et al. 2021, section 2.5
+MAX_SCALE = 100.0  # 1 / temperature at most: Radford et al. 2021, section 2.5
 
 
 def info_nce(scores: Tensor) -> Tensor:
@@ -27,10 +27,18 @@ def info_nce(scores: Tensor) -> Tensor:
 
     van den Oord et al. 2018, eq. 4, with scores for log f. In expectation over rows whose N - 1 others are drawn
     independently of the row, log N minus this is a lower bound on the mutual information, at most log N.
+
+    >>> info_nce(torch.zeros(3, 3))  # nothing is known: log 3
+    tensor([1.0986, 1.0986, 1.0986])
     """
-    if scores.ndim != 2 or len(scores) != scores.shape[1]:
+    _need_scores(scores)
+    return -widen(scores).log_softmax(1).diagonal()
+
+
+def _need_scores(scores: Tensor) -> None:
+    need_float("scores", scores, todo="they are cosines over a temperature, or logarithms of a critic")
+    if scores.ndim != 2 or len(scores) != scores.shape[1] or not len(scores):
         raise ValueError(f"scores must be (N, N), own pairs on the diagonal; got {tuple(scores.shape)}")
-    return -scores.log_softmax(1).diagonal()
 
 
 def information_bound(scores: Tensor) -> Tensor:
@@ -38,6 +46,7 @@ def information_bound(scores: Tensor) -> Tensor:
 
     Poole et al. 2019, eq. 10, where N is their K.
     """
+    _need_scores(scores)
     return math.log(len(scores)) - info_nce(scores)
 
 
@@ -49,49 +58,50 @@ def symmetric_loss(scores: Tensor) -> Tensor:
     return (info_nce(scores).mean() + info_nce(scores.mT).mean()) / 2
 
 
-def cosine_scores(images: Tensor, captions: Tensor, log_scale: Tensor | float) -> Tensor:
-    """Cosines of vectors (N, D) and (M, D), divided by the temperature exp(-log_scale): (N, M)."""
+def cosine_scores(images: Tensor, captions: Tensor, logit_scale: Tensor | float) -> Tensor:
+    """Cosines of vectors (N, D) and (M, D), divided by the temperature exp(-logit_scale): (N, M)."""
+    need_shape("images' vectors", images, "N", "D")
+    need_shape("captions' vectors", captions, "M", images.shape[1])
+    images, captions = widen(images), widen(captions)
     cosines = normalize(images, dim=1) @ normalize(captions, dim=1).mT
-    return cosines * torch.as_tensor(log_scale, dtype=cosines.dtype, device=cosines.device).exp()
+    return cosines * torch.as_tensor(logit_scale, dtype=cosines.dtype, device=cosines.device).exp()
 
 
-def retrieval(scores: Tensor) -> Tensor:
-    """Whether the own caption has the highest score of its row, (N, N) to (N,); k that share the top count 1/k each.
+def recall_at_k(scores: Tensor, k: int = 1) -> Tensor:
+    """Whether the own caption is among the k highest scores of its row, (N, N) to (N,); ties count as a fair draw.
 
-    So captions that stand in the batch twice, and scores that are all equal, are worth what a fair draw among them is.
+    So captions that stand in the batch twice, and scores that are all equal, are worth what a draw among them is: of t
+    equal scores below b better ones, each is among the first k with probability (k - b) / t, within 0 and 1. NaN is a
+    ValueError.
     """
-    best = scores == scores.max(1, keepdim=True).values  # (N, N)
-    return best.diagonal().to(scores.dtype) / best.sum(1)
+    _need_scores(scores)
+    if not 1 <= k <= len(scores):
+        raise ValueError(f"k must be in 1..{len(scores)}, the captions that there are; got {k}")
+    if scores.isnan().any():
+        raise ValueError(
+            "scores must be numbers; got NaN, to which nothing is higher or lower: look for the step that diverged"
+        )
+    own = scores.diagonal()[:, None]
+    better, tied = (scores > own).sum(1), (scores == own).sum(1)
+    return ((k - better) / tied).clamp(0, 1).to(scores.dtype)
 
 
-def caption_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log p(caption), nats, (B,), from the logits (B, T - 1, K) of all tokens but the first of `tokens` (B, T).
-
-    The sum over words and the end; padding is no part of a caption.
-    """
-    if logits.ndim != 3 or logits.shape[:2] != (len(tokens), tokens.shape[1] - 1):
-        shapes = f"{tuple(logits.shape)} and {tuple(tokens.shape)}"
-        raise ValueError(f"logits must be (B, T - 1, K) for tokens (B, T); got {shapes}")
-    wanted = tokens[:, 1:]
-    own = logits.log_softmax(2).gather(2, wanted[..., None])[..., 0]  # (B, T - 1)
-    return own.masked_fill(wanted == PADDING, 0.0).sum(1)
-
-
-class TwoTowers(nn.Module):
+class DualEncoder(nn.Module):
     """An image and a caption as vectors of one space, whose cosine says how well they fit. Radford et al. 2021.
 
     images, captions: encoders with a `width`, whose result has `pooled` (B, width). size: of the common space.
-    temperature: at first; 1 / temperature is learnt as exp(log_scale).
+    temperature: at first; 1 / temperature is learnt as exp(logit_scale).
     """
 
     def __init__(self, images: nn.Module, captions: nn.Module, *, size: int = 32, temperature: float = 0.07) -> None:
         super().__init__()
-        if not temperature >= 1 / SHARPEST:
-            raise ValueError(f"temperature must be at least {1 / SHARPEST}; got {temperature}")
+        if not 1 / MAX_SCALE <= temperature < math.inf:
+            raise ValueError(f"temperature must be a finite number, at least {1 / MAX_SCALE}; got {temperature}")
+        need_count("size", size)
         widths: Any = images.width, captions.width
         self.images, self.captions = images, captions
         self.from_images, self.from_captions = (nn.Linear(width, size, bias=False) for width in widths)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile both encoders in place: they are what is called, the model itself never is."""
@@ -108,11 +118,11 @@ class TwoTowers(nn.Module):
 
     def scores(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Scores of images (N, C, H, W) with captions (M, T): (N, M)."""
-        return cosine_scores(self.embed_images(x), self.embed_captions(tokens), self.log_scale)
+        return cosine_scores(self.embed_images(x), self.embed_captions(tokens), self.logit_scale)
 
 
-class Contrastive(nn.Module):
-    """The symmetric loss of a batch of pairs: tokens of captions (N, T), and their images (N, C, H, W).
+class Contrastive(Objective):
+    """The symmetric loss of a batch of pairs: images (N, C, H, W), and the tokens of their captions (N, T).
 
     Under several processes the vectors of all ranks are gathered, so that N counts the whole batch and the result is
     that of one process up to rounding.
@@ -120,89 +130,15 @@ class Contrastive(nn.Module):
     Logs: "bound", log N minus the loss, nats; "temperature".
     """
 
-    def __init__(self, model: TwoTowers) -> None:
+    def __init__(self, model: DualEncoder) -> None:
         super().__init__()
         self.model = model
 
-    def turns(self, batch: tuple[Tensor, Tensor], noise: Noise) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-        tokens, x = batch
+    def turns(self, batch: tuple[Tensor, Tensor], rng: Rng) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        x, tokens = batch
         images, captions = gather(self.model.embed_images(x)), gather(self.model.embed_captions(tokens))
-        scores = cosine_scores(images, captions, self.model.log_scale)
+        scores = cosine_scores(images, captions, self.model.logit_scale)
         loss = symmetric_loss(scores)
-        yield "model", loss, {"bound": math.log(len(scores)) - loss, "temperature": (-self.model.log_scale).exp()}
+        yield "model", loss, {"bound": math.log(len(scores)) - loss, "temperature": (-self.model.logit_scale).exp()}
         with torch.no_grad():
-            self.model.log_scale.clamp_(max=math.log(SHARPEST))
-
-
-class _Gather(torch.autograd.Function):
-    """The rows of all ranks, each with its gradient times the number of ranks.
-
-    Every rank computes the whole loss and keeps the gradient of its own rows; the mean over ranks, which the loop takes
-    of all gradients, then divides by their number.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        ranks = dist.get_world_size()
-        return slopes[0].chunk(ranks)[dist.get_rank()] * ranks
-
-
-def gather(rows: Tensor) -> Tensor:
-    """The rows (n, D) of all processes, (N, D), in the order of their ranks; as they are where there is one process."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return rows
-    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
-    return gathered
-
-
-class Captioning(nn.Module):
-    """Minus the log-likelihood of captions given their images, nats/caption: the cross-entropy of every next word.
-
-    Its floor is H(caption | image). Batches are captions (B, T) and what they are about, images (B, C, H, W).
-    """
-
-    def __init__(self, model: Captioner) -> None:
-        super().__init__()
-        self.model = model
-
-    def log_prob(self, tokens: Tensor, x: Tensor) -> Tensor:
-        """log p(caption | image), nats, (B,)."""
-        return caption_log_prob(self.model(tokens, x), tokens)
-
-    def turns(self, batch: tuple[Tensor, Tensor], noise: Noise) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-        tokens, x = batch
-        yield "model", -self.log_prob(tokens, x).mean(), {}
-
-
-@torch.no_grad()
-def write(model: Captioner, x: Tensor, uniform: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """A caption for each image (n, C, H, W), word by word: tokens (n, T), T the model's length, int64.
-
-    uniform: (n, T - 1) in [0, 1), what decides each word. temperature: as in `samplers.autoregressive.draw`; 0 takes
-    the most probable next word each time, which need not end in the most probable caption. Captions are short, so
-    earlier words are computed anew for each.
-    """
-    seen, tokens = model.see(x), torch.full((len(x), model.length), PADDING, device=x.device)
-    tokens[:, 0], ended = BEGIN, torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for place in range(1, model.length):
-        logits = model.next_words(tokens[:, :place], seen)[:, -1]
-        word = draw(logits, uniform[:, place - 1], temperature=temperature)
-        tokens[:, place] = word.masked_fill(ended, PADDING)
-        ended |= word == END
-    return tokens
-
-
-@torch.no_grad()
-def score_captions(model: Captioner, x: Tensor, tokens: Tensor) -> Tensor:
-    """log p(caption | image) of every image (n, C, H, W) with every caption (C, T), nats, (n, C)."""
-    seen, rows = model.see(x), []
-    for one in seen:
-        logits = model.next_words(tokens[:, :-1], one.expand(len(tokens), -1, -1))
-        rows.append(caption_log_prob(logits, tokens))
-    return torch.stack(rows)
+            self.model.logit_scale.clamp_(max=math.log(MAX_SCALE))

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from minigen.data.checks import need_index, need_shape
+
 from .noise import FlipNoise
 from .shapes import Shapes
 
@@ -26,7 +28,7 @@ class ExactConditionals:
 
     def __init__(self, world: Shapes) -> None:
         if not isinstance(law := world._core.law, FlipNoise):
-            raise ValueError('conditionals of levels need a world of form="discrete"')
+            raise ValueError(f'conditionals of levels need a world of form="discrete"; got form="{world.form}"')
         self.world, self.levels = world, law.levels
         keep, other = math.log1p(-law.flip), math.log(law.flip / (law.levels - 1))
         shown = torch.nn.functional.one_hot(world._core.points, law.levels).double()  # (n, d, K)
@@ -42,18 +44,21 @@ class ExactConditionals:
         numbers = torch.as_tensor(range(size * size) if order is None else order)
         if not torch.equal(numbers.sort().values, torch.arange(size * size)):
             raise ValueError(f"order must hold each of 0..{size * size - 1} once")
-        run, found = self.start(len(x), size, size), torch.empty(len(x), self.levels, size, size, dtype=torch.float64)
         self.world._parts(x)  # refuses what is no image of this world
+        cache, found = (
+            self.init_cache(len(x), size, size),
+            torch.empty(len(x), self.levels, size, size, dtype=torch.float64),
+        )
         for row, column in ((n // size, n % size) for n in numbers.tolist()):
-            found[:, :, row, column] = run.logits(row, column)
-            run.put(x[:, 0, row, column], row, column)
+            found[:, :, row, column] = cache.logits(row, column)
+            cache.append(x[:, 0, row, column], row, column)
         return found
 
-    def start(self, n: int, height: int, width: int) -> ExactPass:
+    def init_cache(self, n: int, height: int, width: int) -> ExactCache:
         """A pass over n images; pixels may be put in any order."""
         if (height, width) != (self.world.size, self.world.size):
             raise ValueError(f"this world's images are {self.world.size} pixels wide and high; got {(height, width)}")
-        return ExactPass(self, n)
+        return ExactCache(self, n)
 
     def seeing(self, x: Tensor, seen: Tensor) -> Tensor:
         """log P(level | the pixels seen) at every pixel of levels (B, 1, H, W), as (B, K, H, W).
@@ -79,14 +84,18 @@ class ExactConditionals:
 
         known: (H, W), which pixels are known: any set, in any place.
         """
-        run = self.start(len(levels), *known.shape)
+        self.world._parts(levels)
+        need_shape("known", known, self.world.size, self.world.size)
+        if known.dtype != torch.bool:
+            raise TypeError(f"known must be bool, True where a pixel is known; got {known.dtype}")
+        cache = self.init_cache(len(levels), *known.shape)
         for row, column in known.nonzero().tolist():
-            run.put(levels[:, 0, row, column], row, column)
-        posterior = run.template_posterior()
+            cache.append(levels[:, 0, row, column], row, column)
+        posterior = cache.template_posterior()
         return posterior.squeeze(1) if self.world.shapes == 1 else posterior
 
 
-class ExactPass:
+class ExactCache:
     """The likelihood of every template given what was put so far, (n, parts, N)."""
 
     def __init__(self, exact: ExactConditionals, n: int) -> None:
@@ -103,13 +112,17 @@ class ExactPass:
         posterior = self.template_posterior()[:, part]  # (n, N)
         return (posterior.exp() @ self.exact._given_template[:, entry].exp()).log()
 
-    def put(self, levels: Tensor, row: int, column: int) -> None:
+    def append(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,)."""
+        need_index("levels", levels, self.exact.levels)
         part, entry = self._place(row, column)
         self.log_likelihood[:, part] += self.exact._given_template[:, entry, levels].mT
 
     def _place(self, row: int, column: int) -> tuple[int, int]:
         """The part of the image that a pixel belongs to, and its number there."""
-        width = self.exact.world.size // self.core.parts
+        size = self.exact.world.size
+        if not (0 <= row < size and 0 <= column < size):
+            raise ValueError(f"row and column must be in 0..{size - 1}; got {row} and {column}")
+        width = size // self.core.parts
         part, across = divmod(column, width)
         return part, row * width + across

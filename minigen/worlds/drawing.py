@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from minigen.data.checks import need_count
+
 # RGB in [-0.8, 0.8]. Any two are at least 1 apart, ten standard deviations of the default noise, and at least 19 apart
 # in CIELAB as seen with full protanopia, deuteranopia or tritanopia (simulated after Machado et al. 2009).
 COLOURS: dict[str, tuple[float, float, float]] = {
@@ -25,6 +27,7 @@ def disc(size: int) -> Tensor:
 
 def square(size: int) -> Tensor:
     """A filled square, bool (size, size)."""
+    need_count("size", size)
     return torch.ones(size, size, dtype=torch.bool)
 
 
@@ -53,6 +56,7 @@ KINDS = {"disc": disc, "square": square, "triangle": triangle, "cross": cross, "
 
 def _coordinates(size: int) -> tuple[Tensor, Tensor]:
     """(y, x) of the pixel centres in half pixels from the middle: -(size - 1), ..., -1, 1, ... or 0, ... size - 1."""
+    need_count("size", size)
     line = 2 * torch.arange(size) - size + 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return y, x

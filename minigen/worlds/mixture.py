@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minigen.data.checks import need_count, need_finite, need_number
+
 from .precision import drawing_device, exact, like
 
 
@@ -22,7 +24,13 @@ class GaussianMixture:
 
     Raises:
         ValueError: for shapes that do not match, not exactly one of `std` and `covariances`, a scale that is not
-            positive (definite), or negative weights.
+            positive (definite) and symmetric, negative weights, or NaN and infinity in any of them.
+
+    >>> world = GaussianMixture(torch.tensor([[-2.0], [2.0]]), std=1.0)
+    >>> world.log_prob(torch.tensor([[0.0], [2.0]])).exp()
+    tensor([0.0540, 0.1995])
+    >>> world.denoise(torch.tensor([[1.0]]), 0.6, 0.8).shape  # E[x_0 | x_t] at alpha 0.6, sigma 0.8
+    torch.Size([1, 1])
     """
 
     def __init__(
@@ -33,20 +41,29 @@ class GaussianMixture:
         covariances: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> None:
-        if means.ndim != 2:
-            raise ValueError(f"means must be (K, D); got {tuple(means.shape)}")
+        if not isinstance(means, Tensor) or means.ndim != 2 or not means.numel():
+            got = tuple(means.shape) if isinstance(means, Tensor) else type(means).__name__
+            raise ValueError(f"means must be (K, D); got {got}")
         modes, dim = means.shape
         if (std is None) == (covariances is None):
-            raise ValueError("give exactly one of std= and covariances=")
+            given = "neither" if std is None else "both"
+            raise ValueError(f"give exactly one of std= and covariances=; got {given}")
+        need_finite("means", means.cpu(), todo="a mode stands somewhere")
         if covariances is None:
             scale = torch.as_tensor(std, dtype=torch.float64, device="cpu")
-            if scale.shape not in [(), (modes,)] or not (scale > 0).all():
+            if scale.shape not in [(), (modes,)] or not ((scale > 0) & scale.isfinite()).all():
                 raise ValueError(f"std must be positive, one number or ({modes},) of them; got {std}")
             covariances = scale.expand(modes)[:, None, None].square() * torch.eye(dim, dtype=torch.float64)
         elif covariances.shape != (modes, dim, dim):
             raise ValueError(f"covariances must be {(modes, dim, dim)}; got {tuple(covariances.shape)}")
+        else:
+            need_finite("covariances", covariances.cpu(), todo="a spread is a number")
+            if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-6 * float(covariances.abs().max())):
+                raise ValueError(
+                    "covariances must be symmetric; got others: (C + C.mT) / 2 is, if only rounding is off"
+                )
         weights = torch.ones(modes) if weights is None else weights
-        if weights.shape != (modes,) or (weights < 0).any() or not weights.sum() > 0:
+        if weights.shape != (modes,) or not (weights >= 0).all() or not 0 < weights.sum() < math.inf:
             raise ValueError(f"weights must be ({modes},), none negative, with a positive sum; got {weights}")
 
         self.means = exact(means.detach().cpu())
@@ -64,6 +81,7 @@ class GaussianMixture:
     def ring(cls, *, modes: int = 8, radius: float = 1.0, std: float = 0.01) -> "GaussianMixture":
         """`modes` components evenly on a circle; the defaults are the 2D ring of Srivastava et al. 2017 (VEEGAN) with
         the variance 1e-4 of Lin et al. 2018 (PacGAN, section 4.1)."""
+        need_count("modes", modes)
         angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
         return cls(radius * torch.stack([angle.cos(), angle.sin()], dim=1), std=std)
 
@@ -71,6 +89,7 @@ class GaussianMixture:
     def grid(cls, *, side: int = 5, spacing: float = 2.0, std: float = 0.05) -> "GaussianMixture":
         """`side` x `side` components centred on 0; the defaults are the 2D grid {-4, -2, 0, 2, 4}^2 of Srivastava et
         al. 2017 (VEEGAN) with the variance 0.0025 of Lin et al. 2018 (PacGAN, section 4.1)."""
+        need_count("side", side)
         axis = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
         return cls(torch.cartesian_prod(axis, axis), std=std)
 
@@ -82,6 +101,7 @@ class GaussianMixture:
 
         The arc grows as the angle squared, hence the square root. The defaults keep neighbours 15 std apart.
         """
+        need_count("modes", modes)
         share = (torch.arange(1, modes + 1, dtype=torch.float64) / modes).sqrt()
         angle = 2 * math.pi * turns * share
         return cls(radius * share[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1), std=std)
@@ -104,6 +124,7 @@ class GaussianMixture:
         self, n: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> tuple[Tensor, Tensor]:
         """Points (n, D) and the component (n,) that each was drawn from."""
+        need_count("n", n)
         drawn_on = drawing_device(generator, device)
         dtype = torch.get_default_dtype()
         weights = self.weights.to(dtype).to(drawn_on)
@@ -132,20 +153,27 @@ class GaussianMixture:
         pull = torch.einsum("ked,...ke->...kd", self._whitening.to(white.device), white)
         return like(-(responsibility[..., None] * pull).sum(-2), x)
 
-    def marginal(self, signal: float, noise: float) -> "GaussianMixture":
-        """The mixture that x_t = signal x_0 + noise eps follows, with x_0 from this one and eps standard normal."""
+    def marginal(self, alpha: float, sigma: float) -> "GaussianMixture":
+        """The mixture that x_t = alpha x_0 + sigma eps follows, with x_0 from this one and eps standard normal."""
+        need_number("alpha", alpha, low=0)
+        need_number("sigma", sigma, low=0)
+        if not (alpha or sigma):
+            raise ValueError("alpha and sigma must not both be 0: x_t would be 0 whatever the image; got 0 and 0")
         eye = torch.eye(self.dim, dtype=torch.float64)
-        covariances = signal**2 * self.covariances + noise**2 * eye
-        return GaussianMixture(signal * self.means, covariances=covariances, weights=self.weights)
+        covariances = alpha**2 * self.covariances + sigma**2 * eye
+        return GaussianMixture(alpha * self.means, covariances=covariances, weights=self.weights)
 
-    def denoise(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-        """E[x_0 | x_t], (..., D), where x_t = signal x_0 + noise eps: what a perfect denoiser returns.
+    def denoise(self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+        """E[x_0 | x_t], (..., D), where x_t = alpha x_0 + sigma eps: what a perfect denoiser returns.
 
         Given component k, x_0 and x_t are jointly Gaussian, so E[x_0 | x_t, k] is linear in x_t (the Kalman gain);
-        the posterior p(k | x_t) averages over components. signal, noise: numbers, or one for each point (B,) of (B, D).
+        the posterior p(k | x_t) averages over components. alpha, sigma: numbers, or one for each point (B,) of (B, D).
         """
-        if isinstance(signal, Tensor) or isinstance(noise, Tensor):
-            a, s = (torch.as_tensor(part, dtype=torch.float64, device="cpu").view(-1) for part in (signal, noise))
+        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
+            for name, part in (("alpha", alpha), ("sigma", sigma)):
+                if isinstance(part, Tensor) and part.numel() not in (1, len(x_t)):
+                    raise ValueError(f"{name} must be a number or ({len(x_t)},); got {tuple(part.shape)}")
+            a, s = (torch.as_tensor(part, dtype=torch.float64, device="cpu").view(-1) for part in (alpha, sigma))
             rows = max(len(a), len(s))
             levels, which = torch.stack([a.expand(rows), s.expand(rows)], 1).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
             found = torch.empty_like(x_t)
@@ -153,10 +181,10 @@ class GaussianMixture:
                 here = ... if len(levels) == 1 else (which == i).to(x_t.device)
                 found[here] = self.denoise(x_t[here], *level)
             return found
-        marginal = self.marginal(signal, noise)
+        marginal = self.marginal(alpha, sigma)
         white = marginal._whiten(x_t)
         responsibility = marginal._log_joint(white).softmax(-1)
-        gain = signal * self.covariances @ marginal._whitening.mT  # takes the whitened x_t - signal mean
+        gain = alpha * self.covariances @ marginal._whitening.mT  # takes the whitened x_t - alpha mean
         means = self.means.to(white.device) + torch.einsum("kde,...ke->...kd", gain.to(white.device), white)
         return like((responsibility[..., None] * means).sum(-2), x_t)
 

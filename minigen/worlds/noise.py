@@ -12,8 +12,8 @@ class GaussianNoise:
     """Every number of a template is seen plus independent Gaussian noise of standard deviation `std`."""
 
     def __init__(self, std: float) -> None:
-        if not std > 0:
-            raise ValueError(f"noise must be a positive standard deviation; got {std}")
+        if not 0 < std < math.inf:
+            raise ValueError(f"noise must be a positive standard deviation, a finite number; got {std}")
         self.std = std
         self.kl_per_distance = 1 / (2 * std**2)
         self.bhattacharyya_per_distance = 1 / (8 * std**2)
@@ -22,23 +22,26 @@ class GaussianNoise:
         """Images (..., d) as the other methods want them: in float64."""
         return exact(x)
 
-    def distance(self, x: Tensor, templates: Tensor, signal: Tensor | float = 1.0) -> Tensor:
-        """Squared distance of encoded x (..., d) to signal times every template: (..., N). In float64 the expanded
+    def distance(self, x: Tensor, templates: Tensor, alpha: Tensor | float = 1.0) -> Tensor:
+        """Squared distance of encoded x (..., d) to alpha times every template: (..., N). In float64 the expanded
         square is right to 1e-11 nats; in float32 it would lose up to 0.1."""
-        squares = x.square().sum(-1, keepdim=True) + signal**2 * templates.square().sum(-1)
-        return squares - 2 * signal * (x @ templates.mT)
+        squares = x.square().sum(-1, keepdim=True) + alpha**2 * templates.square().sum(-1)
+        return squares - 2 * alpha * (x @ templates.mT)
 
-    def log_likelihood(self, x: Tensor, templates: Tensor, signal: Tensor | float, noise: Tensor | float) -> Tensor:
-        """log p(x_t | template), (..., N), for x_t = signal x_0 + noise eps."""
-        variance = self.variance(signal, noise)
+    def log_likelihood(self, x: Tensor, templates: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+        """log p(x_t | template), (..., N), for x_t = alpha x_0 + sigma eps."""
+        variance = self.variance(alpha, sigma)
         log_norm = torch.log(2 * math.pi * variance) * templates.shape[1]
-        return -(self.distance(x, templates, signal) / variance + log_norm) / 2
+        # The expanded square of `distance`, each factor where the tensors are small: (..., N) is passed over twice.
+        of_x = x.square().sum(-1, keepdim=True) / variance + log_norm
+        overlap = (x * (alpha / variance)) @ templates.mT
+        return overlap.addcmul(templates.square().sum(-1), alpha**2 / variance, value=-0.5) - of_x / 2
 
-    def variance(self, signal: Tensor | float, noise: Tensor | float) -> Tensor:
-        """Variance of x_t = signal x_0 + noise eps around signal times its template, for each signal and noise."""
-        variance = torch.as_tensor(signal**2 * self.std**2 + noise**2)
+    def variance(self, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+        """Variance of x_t = alpha x_0 + sigma eps around alpha times its template, for each alpha and sigma."""
+        variance = torch.as_tensor(alpha**2 * self.std**2 + sigma**2)
         if not (variance > 0).all():
-            raise ValueError("signal and noise must not both be 0")
+            raise ValueError("alpha and sigma must not both be 0")
         return variance
 
     def entropy_per_number(self) -> float:
@@ -90,8 +93,8 @@ class FlipNoise:
         """Number of differing levels between encoded x and every encoded template: (..., N)."""
         return exact(templates.shape[1] // self.levels - x @ templates.mT)
 
-    def log_likelihood(self, x: Tensor, templates: Tensor, signal: Tensor | float, noise: Tensor | float) -> Tensor:
-        """log P(levels | template), (..., N). signal and noise are those of Gaussian noise, and have no effect here."""
+    def log_likelihood(self, x: Tensor, templates: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+        """log P(levels | template), (..., N). alpha and sigma are those of Gaussian noise, and have no effect here."""
         differing = self.distance(x, templates)
         dim = templates.shape[1] // self.levels
         return dim * self._log_keep + differing * (self._log_other - self._log_keep)

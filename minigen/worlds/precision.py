@@ -9,6 +9,11 @@ def exact(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
 
 
+def widen(x: Tensor) -> Tensor:
+    """`x` (...) in float32 at least: what is summed in float16 or bfloat16 stays behind, as counts do above 256."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def like(result: Tensor, x: Tensor) -> Tensor:
     """A float64 `result` on the device of `x` and in its float type; integers have none, so they keep float64."""
     if x.is_floating_point():

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from minigen.data.checks import need_count, need_finite, need_float, need_index, need_number, need_seed, need_shape
+
 from . import captions
 from .drawing import COLOURS, KINDS
 from .noise import FlipNoise, GaussianNoise
@@ -62,6 +64,16 @@ class Shapes:
 
     Raises:
         ValueError: for an unknown name, or shapes that do not fit or look the same.
+
+    >>> world = Shapes.preset("12x12")
+    >>> len(world)
+    1530
+    >>> images, factors = world.sample_with_factors(2, generator=torch.Generator().manual_seed(0))
+    >>> images.shape, bool((world.map_factors(images) == factors).all())
+    (torch.Size([2, 3, 12, 12]), True)
+    >>> [caption] = world.caption(factors[:1])
+    >>> world.parse(caption)["kind"] == factors[0, world.factor_names.index("kind")].item()
+    True
     """
 
     def __init__(
@@ -85,6 +97,10 @@ class Shapes:
                 raise ValueError(f"need different names out of {', '.join(known)}; got {given}")
         if len(colours) == 1 and colours[0] in backgrounds:
             raise ValueError(f"no shape may have its background's colour, and {colours[0]} is the only colour")
+        for name, count in zip(("rows", "columns", *positions[2:]), positions, strict=False):
+            need_count(f"positions, the number of {name},", count)
+        if len(positions) != 2:
+            raise ValueError(f"positions must be the numbers of rows and columns; got {positions}")
         if len(sizes) not in SIZE_WORDS or list(sizes) != sorted(set(sizes)):
             raise ValueError(f"sizes must be one to three, ascending; got {sizes}")
         room = size - sizes[-1], size // shapes - sizes[-1]
@@ -151,16 +167,22 @@ class Shapes:
 
     def index(self, factors: Tensor) -> Tensor:
         """Factors (B, F) to template numbers (B,); an error for tuples that do not occur."""
-        if factors.ndim != 2 or factors.shape[1] != len(self.factor_names):
-            raise ValueError(f"factors must be (B, {len(self.factor_names)}); got {tuple(factors.shape)}")
+        self._need_factors(factors)
         background, own = factors[:, :1].cpu(), factors[:, 1:].cpu().reshape(-1, self.shapes, len(SHAPE_FACTORS))
         rows = torch.cat([background[:, None].expand(-1, self.shapes, -1), own], dim=2)  # (B, shapes, 6)
         limits = torch.tensor(self._lookup.shape)
         inside = ((rows >= 0) & (rows < limits)).all()
         parts = self._lookup[tuple(rows.permute(2, 0, 1))] if inside else torch.tensor([-1])  # (B, shapes)
         if (parts < 0).any():
-            raise ValueError("factors out of range, or a shape has its background's colour; see `values`")
+            raise ValueError(
+                "factors must be tuples that occur; got one out of range, or a shape has its background's colour: "
+                "see `values`"
+            )
         return self._core.encode(parts).to(factors.device)
+
+    def _need_factors(self, factors: Tensor) -> None:
+        need_shape("factors", factors, "B", len(self.factor_names))
+        need_index("factors", factors, max(map(len, self.values.values())))
 
     def render(self, factors: Tensor) -> Tensor:
         """The templates for factors (B, F), without noise: (B, 3, H, W) RGB or (B, 1, H, W) levels."""
@@ -168,10 +190,15 @@ class Shapes:
 
     def to_rgb(self, levels: Tensor) -> Tensor:
         """Images of the discrete form (B, 1, H, W) as RGB values (B, 3, H, W)."""
+        need_shape("levels", levels, "B", 1, "H", "W")
+        need_index("levels", levels, len(self.palette))
         return self.palette.to(levels.device)[levels.squeeze(1)].permute(0, 3, 1, 2)
 
     def to_levels(self, x: Tensor) -> Tensor:
         """RGB images (B, 3, H, W) as numbers (B, 1, H, W) of the palette colours nearest to their pixels."""
+        need_shape("images", x, "B", 3, "H", "W")
+        need_float("images", x)
+        need_finite("images", x)
         palette = self.palette.to(x)
         closeness = torch.einsum("bchw,kc->bkhw", x, palette) - palette.square().sum(1)[:, None, None] / 2
         return closeness.argmax(1, keepdim=True)
@@ -197,7 +224,10 @@ class Shapes:
     ) -> tuple[Tensor, Tensor]:
         """n images and their factors (n, F)."""
         if index is not None and not len(index):
-            raise ValueError("index names no template to sample from")
+            raise ValueError("index names no template to sample from: give one number or more; got none")
+        need_count("n", n, least=0)
+        if index is not None:
+            need_index("index of a template", index, len(self))
         drawn_on = drawing_device(generator, device)
         choices = len(self) if index is None else len(index)
         number = torch.randint(choices, (n,), generator=generator, device=drawn_on)
@@ -210,16 +240,16 @@ class Shapes:
         """log p(x) in nats/image, (B,): of a density in the continuous form, of a probability in the discrete one."""
         return self._core.log_prob(self._parts(x))
 
-    def marginal_log_prob(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-        """log p(x_t), nats/image, (B,), where x_t = signal x_0 + noise eps; signal and noise are numbers or (B,).
+    def marginal_log_prob(self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+        """log p(x_t), nats/image, (B,), where x_t = alpha x_0 + sigma eps; alpha and sigma are numbers or (B,).
         Continuous form only."""
-        return self._continuous().log_prob(self._parts(x_t), signal=signal, noise=noise)
+        return self._continuous().log_prob(self._parts(x_t), alpha=alpha, sigma=sigma)
 
     def denoise(
         self,
         x_t: Tensor,
-        signal: float | Tensor,
-        noise: float | Tensor,
+        alpha: float | Tensor,
+        sigma: float | Tensor,
         caption: str | Sequence[str] | None = None,
     ) -> Tensor:
         """E[x_0 | x_t], or E[x_0 | x_t, caption] with one caption for all images or one each, (B, 3, H, W).
@@ -232,17 +262,17 @@ class Shapes:
             if not torch.stack(groups).any(0).all():
                 raise ValueError(f"no image of this world fits a caption among {caption!r}: nothing can be denoised")
             allowed = fits[which]
-        return self._images(self._continuous().denoise(self._parts(x_t), signal, noise, allowed=allowed))
+        return self._images(self._continuous().denoise(self._parts(x_t), alpha, sigma, allowed=allowed))
 
-    def score(self, x_t: Tensor, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
+    def score(self, x_t: Tensor, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
         """Gradient of the log-density at x_t, (B, 3, H, W). Continuous form only."""
-        return self._images(self._continuous().score(self._parts(x_t), signal, noise))
+        return self._images(self._continuous().score(self._parts(x_t), alpha, sigma))
 
-    def posterior(self, x: Tensor, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
+    def posterior(self, x: Tensor, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
         """log p(template | x), (B, N). With two shapes: of the template of each half alone, (B, 2, n).
 
-        With signal and noise, numbers or (B,), x is signal x_0 + noise eps; continuous form only."""
-        posterior = self._core.posterior(self._parts(x), signal=signal, noise=noise)
+        With alpha and sigma, numbers or (B,), x is alpha x_0 + sigma eps; continuous form only."""
+        posterior = self._core.posterior(self._parts(x), alpha=alpha, sigma=sigma)
         return posterior.squeeze(1) if self.shapes == 1 else posterior
 
     def factor_posterior(self, x: Tensor, name: str) -> Tensor:
@@ -256,6 +286,7 @@ class Shapes:
 
     def map_factors(self, x: Tensor) -> Tensor:
         """Factors of the most probable template given x, (B, F): the most probable tuple, not factor by factor."""
+        need_finite("images", x)
         return self._assemble(self._core.most_probable(self._parts(x))).to(x.device)
 
     def nearest_template(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,6 +309,12 @@ class Shapes:
 
     def caption(self, factors: Tensor) -> list[str]:
         """A caption for every row of factors (B, F): "a small red disc on blue". It leaves the position free."""
+        self._need_factors(factors)
+        limits = torch.tensor([len(value) for value in self.values.values()])
+        if (factors.cpu() >= limits).any():
+            raise ValueError(
+                f"factors must be below the number of values, {limits.tolist()}; got {factors.amax(0).tolist()}"
+            )
         rows = [dict(zip(self.factor_names, row, strict=True)) for row in factors.tolist()]
         return [captions.write(row, self.values, self.shapes) for row in rows]
 
@@ -301,6 +338,8 @@ class Shapes:
     def split(self, *, fraction: float = 0.2, seed: int = 0) -> Split:
         """Hold out a random `fraction` of the combinations of kind, colour, size (of all shapes) and background, at all
         positions. Every single value still occurs in training; an error where that is impossible."""
+        need_number("fraction", fraction, low=0, high=1)
+        seed = need_seed(seed)
         named = torch.tensor([0, *(1 + SHAPE_FACTORS.index(name) for name in captions.NAMED)])
         combinations, of_template = torch.unique(self._table[:, named], dim=0, return_inverse=True)
         parts = self._core.decode(torch.arange(len(self)))
@@ -330,6 +369,8 @@ class Shapes:
             raise ValueError(f"images must be (B, {', '.join(map(str, expected))}); got {tuple(x.shape)}")
         if self.form == "continuous" and not x.is_floating_point():
             raise ValueError(f"images of the continuous form must be floats; got {x.dtype}")
+        if self.form == "discrete" and x.is_floating_point():
+            raise ValueError(f"images of the discrete form must be int64 levels; got {x.dtype}: `to_levels` makes them")
         outside = int(((x < 0) | (x >= len(self.palette))).sum()) if self.form == "discrete" else 0
         if self.form == "discrete" and (x.dtype != torch.int64 or outside):
             expected_levels = f"int64 in 0..{len(self.palette) - 1}"

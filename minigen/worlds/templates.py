@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minigen.data.checks import need_index
+
 from .noise import FlipNoise, GaussianNoise
 from .precision import exact, like
 
@@ -40,7 +42,7 @@ class Templates:
         groups: (n,) group of every template, ascending from 0; all one group if left out.
         parts: 1 or 2, the number of templates that one observation shows.
 
-    Observations are `(B, parts, d)`. `signal` and `noise`, numbers or (B,), make it x_t = signal x_0 + noise eps;
+    Observations are `(B, parts, d)`. `alpha` and `noise`, numbers or (B,), make it x_t = alpha x_0 + sigma eps;
     only `GaussianNoise` knows that. Tuples are numbered 0..N-1, group by group.
     """
 
@@ -49,7 +51,10 @@ class Templates:
     ) -> None:
         groups = torch.zeros(len(points), dtype=torch.int64) if groups is None else groups
         if len(groups) != len(points) or (groups.diff() < 0).any() or parts not in (1, 2):
-            raise ValueError("groups must ascend, one per template, and parts be 1 or 2")
+            got = f"{len(groups)} groups for {len(points)} templates, and {parts} parts"
+            raise ValueError(f"groups must ascend, one per template, and parts be 1 or 2; got {got}")
+        if points.ndim != 2 or not points.numel():
+            raise ValueError(f"points must be (n, d), n at least 1; got {tuple(points.shape)}")
         self.points, self.law, self.groups, self.parts = points, law, groups, parts
         self.group_sizes = torch.bincount(groups)
         self._starts = self.group_sizes.cumsum(0) - self.group_sizes
@@ -65,6 +70,9 @@ class Templates:
 
     def decode(self, index: Tensor) -> Tensor:
         """(B,) numbers of tuples to the template of each part, (B, parts)."""
+        need_index("index of a template", index, len(self))
+        if index.ndim != 1:
+            raise ValueError(f"index must be numbers of templates, (B,); got {tuple(index.shape)}")
         offsets, sizes, starts = (t.to(index.device) for t in (self._offsets, self.group_sizes, self._starts))
         group = torch.searchsorted(offsets, index, right=True) - 1
         rest, size = index - offsets[group], sizes[group]
@@ -73,6 +81,7 @@ class Templates:
 
     def encode(self, templates: Tensor) -> Tensor:
         """(B, parts) templates, which must share their group, to the numbers of their tuples, (B,)."""
+        need_index("number of a template", templates, len(self.points))
         group = self.groups[templates]
         if (group != group[:, :1]).any():
             raise ValueError("the parts of one observation must show templates of the same group")
@@ -81,18 +90,18 @@ class Templates:
             index = index + local[:, p] * self.group_sizes[group[:, 0]] ** (self.parts - 1 - p)
         return index
 
-    def log_prob(self, x: Tensor, *, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
+    def log_prob(self, x: Tensor, *, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
         """log p(x), nats, (B,)."""
-        blocks = [self._joint(ll).logsumexp(1) for ll in self._blocks(x, signal, noise)]
+        blocks = [self._joint(ll).logsumexp(1) for ll in self._blocks(x, alpha, sigma)]
         return like(torch.cat(blocks) - math.log(len(self)), x)
 
     def group_posterior(self, x: Tensor) -> Tensor:
         """log p(g | x), (B, G)."""
         return like(torch.cat([self._joint(ll).log_softmax(1) for ll in self._blocks(x)]), x)
 
-    def posterior(self, x: Tensor, *, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Tensor:
+    def posterior(self, x: Tensor, *, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
         """log p(T_p = t | x) for every part and template, (B, parts, n)."""
-        return like(torch.cat([self._log_posterior(ll) for ll in self._blocks(x, signal, noise)]), x)
+        return like(torch.cat([self._log_posterior(ll) for ll in self._blocks(x, alpha, sigma)]), x)
 
     def log_prob_within(self, x: Tensor, allowed: Tensor, which: Tensor) -> Tensor:
         """log p(every T_p is allowed | x), (B,); row b uses `allowed[which[b]]`, where allowed is (M, parts, n)."""
@@ -110,38 +119,38 @@ class Templates:
         self,
         x: Tensor,
         *,
-        signal: float | Tensor = 1.0,
-        noise: float | Tensor = 0.0,
+        alpha: float | Tensor = 1.0,
+        sigma: float | Tensor = 0.0,
         allowed: Tensor | None = None,
     ) -> Tensor:
         """E[template | x], (B, parts, d); among those that are `allowed`, bool (B, parts, n), where it is given."""
         self._gaussian()
         blocks = []
         rows = None if allowed is None else torch.split(allowed, self._rows())
-        for i, ll in enumerate(self._blocks(x, signal, noise)):
+        for i, ll in enumerate(self._blocks(x, alpha, sigma)):
             kept = ll if rows is None else ll.masked_fill(~rows[i].to(ll.device), NEVER)
             blocks.append(self._log_posterior(kept).exp() @ self._codes(ll.device))
         return like(torch.cat(blocks), x)
 
     def denoise(
-        self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor, *, allowed: Tensor | None = None
+        self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor, *, allowed: Tensor | None = None
     ) -> Tensor:
         """E[x_0 | x_t], (B, parts, d). Given the template, x_0 is Gaussian and shrinks towards it.
 
         allowed: as in `mean_template`.
         """
         law = self._gaussian()
-        signal, noise = _columns(signal, exact(x_t)), _columns(noise, exact(x_t))
-        mean = self.mean_template(exact(x_t), signal=signal.flatten(), noise=noise.flatten(), allowed=allowed)
-        gain = signal * law.std**2 / law.variance(signal, noise)
-        return like(mean + gain * (exact(x_t) - signal * mean), x_t)
+        alpha, sigma = _columns(alpha, exact(x_t)), _columns(sigma, exact(x_t))
+        mean = self.mean_template(exact(x_t), alpha=alpha.flatten(), sigma=sigma.flatten(), allowed=allowed)
+        gain = alpha * law.std**2 / law.variance(alpha, sigma)
+        return like(mean + gain * (exact(x_t) - alpha * mean), x_t)
 
-    def score(self, x_t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
+    def score(self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         """Gradient of log p at x_t, (B, parts, d)."""
         law = self._gaussian()
-        signal, noise = _columns(signal, exact(x_t)), _columns(noise, exact(x_t))
-        mean = self.mean_template(exact(x_t), signal=signal.flatten(), noise=noise.flatten())
-        return like((signal * mean - exact(x_t)) / law.variance(signal, noise), x_t)
+        alpha, sigma = _columns(alpha, exact(x_t)), _columns(sigma, exact(x_t))
+        mean = self.mean_template(exact(x_t), alpha=alpha.flatten(), sigma=sigma.flatten())
+        return like((alpha * mean - exact(x_t)) / law.variance(alpha, sigma), x_t)
 
     @cached_property
     def posterior_entropy(self) -> Entropy:
@@ -177,19 +186,19 @@ class Templates:
         numbers pays, nats."""
         return self.parts * self.law.marginal_entropy(self.points, self.weights)
 
-    def _blocks(self, x: Tensor, signal: float | Tensor = 1.0, noise: float | Tensor = 0.0) -> Iterator[Tensor]:
+    def _blocks(self, x: Tensor, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Iterator[Tensor]:
         """log p(x_p | t), (b, parts, n), block after block of the batch."""
         if x.ndim != 3 or x.shape[1:] != (self.parts, self.points.shape[1]):
             raise ValueError(f"x must be (B, {self.parts}, {self.points.shape[1]}); got {tuple(x.shape)}")
-        if isinstance(signal, Tensor) or isinstance(noise, Tensor) or (signal, noise) != (1.0, 0.0):
+        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or (alpha, sigma) != (1.0, 0.0):
             self._gaussian()
         where = torch.device("cpu") if x.device.type == "mps" else x.device
-        signal, noise = _columns(signal, x, where), _columns(noise, x, where)
+        alpha, sigma = _columns(alpha, x, where), _columns(sigma, x, where)
         rows = self._rows()
         for start in range(0, max(len(x), 1), rows):
             block = slice(start, start + rows)
             encoded = self.law.encode(x[block].to(where))
-            yield self.law.log_likelihood(encoded, self._codes(where), signal[block], noise[block])
+            yield self.law.log_likelihood(encoded, self._codes(where), alpha[block], sigma[block])
 
     def _rows(self) -> int:
         return max(1, CHUNK // (self.parts * len(self.points)))
@@ -208,7 +217,7 @@ class Templates:
     def _gaussian(self) -> GaussianNoise:
         if not isinstance(self.law, GaussianNoise):
             raise ValueError(
-                "score, denoise, signal and noise need Gaussian noise; these templates are seen through flips"
+                "score, denoise, alpha and sigma need Gaussian noise; these templates are seen through flips"
             )
         return self.law
 
@@ -233,7 +242,9 @@ class Templates:
         """log p(T_p = t | x) = log p(g | x) + log p(T_p = t | g, x_p), (B, parts, n)."""
         by_group = self._group_sum(ll)  # (B, parts, G)
         shift = by_group.sum(1, keepdim=True).log_softmax(-1) - by_group
-        return ll + shift[..., self.groups.to(ll.device)]
+        # Group by group: to gather `shift` for every template takes four times as long.
+        parts = torch.split(ll, self.group_sizes.tolist(), -1)
+        return torch.cat([part + s for part, s in zip(parts, torch.split(shift, 1, -1), strict=True)], dim=-1)
 
     def _argmax(self, ll: Tensor) -> Tensor:
         best = [part.max(-1) for part in torch.split(ll, self.group_sizes.tolist(), -1)]
@@ -246,5 +257,7 @@ def _columns(value: float | Tensor, x: Tensor, device: torch.device | None = Non
     """A number or (B,) tensor as float64 (B, 1, 1), one per observation of x."""
     value = torch.as_tensor(value, dtype=torch.float64, device=device or x.device)
     if value.ndim > 1 or value.numel() not in (1, len(x)):
-        raise ValueError(f"signal and noise must be numbers or ({len(x)},); got {tuple(value.shape)}")
+        raise ValueError(f"alpha and sigma must be numbers or ({len(x)},); got {tuple(value.shape)}")
+    if value.device.type == "cpu" and not ((value >= 0) & value.isfinite()).all():
+        raise ValueError(f"alpha and sigma must be finite, 0 or more; got {value.flatten()[:4].tolist()}")
     return value.expand(len(x))[:, None, None]
