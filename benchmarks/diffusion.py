@@ -54,11 +54,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from minigen.data import mnist, to_float
+from minigen.data.batches import Batches
+from minigen.data.images import mnist
+from minigen.data.levels import to_float
 from minigen.nets.unet import UNet
-from minigen.objectives.diffusion import Denoiser, Diffusion, Schedule, diffuse
-from minigen.streams import Batches
-from minigen.train import Run
+from minigen.objectives.diffusion import Denoiser, Diffusion, Schedule, add_noise
+from minigen.train.loop import Run
 
 try:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -235,11 +236,11 @@ def size(net: nn.Module) -> dict[str, float]:
 
 def run(net: nn.Module, precision: str) -> Run:
     """minigen's loop, with what the peers' loops have too: an average, and a bound on the gradient."""
-    objective = Diffusion(Denoiser(net, "noise"), SCHEDULE)
+    objective = Diffusion(Denoiser(net, "epsilon"), SCHEDULE)
     optimizer = torch.optim.Adam(objective.parameters(), RATE, fused=True)
     warm = lambda n: min(1.0, n / WARM_UP)  # noqa: E731
     average = {"model": AVERAGE}
-    return Run(objective, optimizer, average=average, clip=float(SIDE**2), precision=precision, schedule=warm)
+    return Run(objective, optimizer, ema=average, clip=float(SIDE**2), precision=precision, schedule=warm)
 
 
 def clock(work: Callable[[], object]) -> float:
@@ -331,8 +332,8 @@ def validation(net: nn.Module, x: Tensor) -> float:
     steps, eps = torch.arange(len(x)) * len(SCHEDULE) // len(x), torch.randn(x.shape, generator=generator)
     errors = []
     for rows in torch.arange(len(x)).split(100):
-        signal, noise = SCHEDULE.signal[steps[rows]], SCHEDULE.noise[steps[rows]]
-        found = net(diffuse(x[rows], eps[rows], signal, noise), SCHEDULE.log_snr[steps[rows]].float())
+        alpha, sigma = SCHEDULE.alpha[steps[rows]], SCHEDULE.sigma[steps[rows]]
+        found = net(add_noise(x[rows], eps[rows], alpha, sigma), SCHEDULE.log_snr[steps[rows]].float())
         errors.append((found - eps[rows]).square().mean().item())
     return statistics.mean(errors)
 
@@ -346,7 +347,7 @@ def losses(peer: Peer, levels: Tensor, tested: Tensor, steps: int) -> dict[str, 
         loop, curve = run(make(), precision), {}
         for step in loop(Batches(levels, batch_size=BATCH, transform=to_float), steps):
             if step.n % (steps // 2) == 0:
-                model = loop.average["model"].eval()
+                model = loop.ema["model"].eval()
                 assert isinstance(model, Denoiser)
                 curve[str(step.n)] = round(validation(model.net, tested), 5)
         result[f"{name}, {precision}"] = curve

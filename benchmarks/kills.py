@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 
+from minigen.data.batches import Batches
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.minimax import Minimax
-from minigen.streams import Batches
-from minigen.train import Run, adams
+from minigen.train.loop import Run
+from minigen.train.optimizers import adam_per_player
 
 STEPS, EVERY = 1_500, 50
 
@@ -33,7 +34,7 @@ def train(folder: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     objective = Minimax(MLPGenerator(16, (1, 16, 16)), MLPDiscriminator((1, 16, 16)), r1=0.1)
-    run = Run(objective, adams(objective, 1e-3), average={"generator": 0.99})
+    run = Run(objective, adam_per_player(objective, 1e-3), ema={"generator": 0.99})
     checkpoint = folder / "run.pt"
     if checkpoint.exists():
         run.load(checkpoint)  # raises where the file is not readable

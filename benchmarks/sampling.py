@@ -28,11 +28,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minigen.nets.gated import GatedPixelCNN
-from minigen.nets.masked import PixelCNN
-from minigen.nets.transformer import PixelTransformer
+from minigen.nets.pixel_transformer import PixelTransformer
+from minigen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from minigen.samplers.autoregressive import draw, sample
-from minigen.train import best_device
+from minigen.train.devices import best_device
 
 SIDE = 28
 PIXELS = SIDE * SIDE

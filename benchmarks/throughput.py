@@ -41,11 +41,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minigen.data import mnist
+from minigen.data.batches import Batches
+from minigen.data.images import mnist
 from minigen.nets.mlp import MLPGenerator, mlp
 from minigen.objectives.elbo import ELBO, Gaussian, LatentModel
-from minigen.streams import Batches, Noise
-from minigen.train import Run
+from minigen.train.loop import Run
+from minigen.train.rng import Rng
 
 try:
     from pythae.data.datasets import BaseDataset
@@ -118,7 +119,7 @@ def the_same(network: str, peer: VAE) -> ELBO:
     return ELBO(LatentModel(encoder, decoder, Gaussian(1.0), latent=LATENT))
 
 
-class Given(Noise):
+class Given(Rng):
     """Noise that is known beforehand."""
 
     def __init__(self, noise: Tensor) -> None:
