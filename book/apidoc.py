@@ -7,9 +7,14 @@ from pathlib import Path
 from textwrap import dedent
 
 LAYERS = {
-    "Run and show": ["train", "distributed", "recipes", "show", "player", "book", "homework", "cli"],
-    "Objectives and samplers": ["objectives", "samplers"],
-    "Networks, worlds, data, metrics": ["nets", "worlds", "data", "divergences", "metrics"],
+    "The loop": ["train"],
+    "Objectives": ["objectives"],
+    "Samplers": ["samplers"],
+    "Networks": ["nets"],
+    "Data and worlds": ["data", "worlds"],
+    "Metrics": ["metrics"],
+    "Tasks, recipes, runs": ["tasks", "recipes", "runs"],
+    "Pictures, homework, the book": ["show", "homework", "book", "cli"],
 }
 
 HEAD = re.compile(r"[A-Z]\w+:")
@@ -68,12 +73,12 @@ def docstring_html(text: str, pages: Mapping[str, str]) -> str:
     """A docstring as HTML; ``pages`` maps an equation's tag to the address of the page that derives it.
 
     Paragraphs flow; lines that open with ``- `` or ``name: `` are items; ``Args:`` or another such word alone heads
-    what is indented under it; anything else that is indented stands as it is.
+    what is indented under it; anything else that is indented, and an example (``>>>``), stands as it is.
     """
     html = []
     for first, *rest in blocks(text):
         whole = "\n".join([first, *rest])
-        if first.startswith(" "):
+        if first.startswith((" ", ">>> ")):
             html.append(f"<pre>{escape(dedent(whole), quote=False)}</pre>")
         elif HEAD.fullmatch(first) and rest:
             html.append(f'<p class="rubric">{first[:-1]}</p>\n{docstring_html(dedent(chr(10).join(rest)), pages)}')

@@ -16,6 +16,7 @@ sys.path[:0] = [str(BOOK), str(ROOT)]
 import apidoc  # noqa: E402
 import pages  # noqa: E402
 import portable  # noqa: E402
+import records  # noqa: E402
 
 project = "minigen"
 author = "The minigen authors"
@@ -32,6 +33,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "accessible",
+    "contents",
     "ebook",
 ]
 
@@ -122,8 +124,9 @@ def setup(app):
     # As configuration values: when one of them changes, Sphinx reads every page again.
     app.add_config_value("book_tags", portable.known_tags(ROOT / "chapters"), "env")
     app.add_config_value("book_modules", apidoc.modules(ROOT / "minigen"), "env")
-    files = ("portable.py", "apidoc.py", "pages.py", "errata.toml")
-    rewriters = b"".join((BOOK / name).read_bytes() for name in files)
+    names = ("portable.py", "records.py", "apidoc.py", "pages.py", "contents.py", "errata.toml")
+    files = [*(BOOK / name for name in names), *sorted(records.RESULTS.glob("bands_*.json"))]
+    rewriters = b"".join(file.read_bytes() for file in files)
     app.add_config_value("book_rewriters", hashlib.sha256(rewriters).hexdigest(), "env")
     app.connect("source-read", upgrade_source)
     app.connect("autodoc-process-docstring", upgrade_docstring)

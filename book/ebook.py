@@ -5,16 +5,19 @@ A reading device runs no scripts and has no network. `make epub` builds it from 
 
 import base64
 import hashlib
+import io
 import posixpath
 import re
 from pathlib import Path
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
+from PIL import Image
 from sphinx.builders.epub3 import Epub3Builder
 
-FILM = re.compile(r'<figure class="minigen-player".*?</figure>', re.DOTALL)
-FIRST = re.compile(r'<img src="data:image/png;base64,([^"]+)"(.*?)/>', re.DOTALL)
+FILM = re.compile(r'<figure class="minigen-film".*?</figure>', re.DOTALL)
+PANEL = re.compile(r'src="data:image/png;base64,([^"]+)"')
+FIRST = re.compile(r'<img src="data:image/(?:png|webp);base64,([^"]+)"(.*?)/>', re.DOTALL)
 SHOWN = re.compile(r"<output[^>]*>(.*?)</output>", re.DOTALL)
 SOLUTION = re.compile(r'<details class="solution"><summary>(.*?)</summary>(.*?)</details>', re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
@@ -61,18 +64,33 @@ def visit_block(translator, node) -> None:
 def still(film: str, images: Path) -> str:
     """The picture that a film shows first, as a file in `images`, and what is shown."""
     data, attributes = FIRST.search(film).groups()
-    png = base64.b64decode(data)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(data))).save(buffer, "PNG", optimize=True)  # older readers know no WebP
+    png = buffer.getvalue()
     name = f"film-{hashlib.sha256(png).hexdigest()[:16]}.png"
-    images.mkdir(parents=True, exist_ok=True)
-    (images / name).write_bytes(png)
+    store(png, images / name)
     picture = f'<p><img src="../{images.name}/{name}"{attributes}/></p>'
     return f"{picture}<p>Shown: {SHOWN.search(film)[1]}. The web book plays the film.</p>"
+
+
+def store(png: bytes, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(png)
+
+
+def panel(data: str, images: Path) -> str:
+    """A panel of a row as a file in `images`: readers differ in what they make of a picture inside of a page."""
+    png = base64.b64decode(data)
+    name = f"panel-{hashlib.sha256(png).hexdigest()[:16]}.png"
+    store(png, images / name)
+    return f'src="../{images.name}/{name}"'
 
 
 def still_page(body: str, images: Path) -> str:
     """A page for a device without scripts: films stand still, and solutions follow at the end."""
     body = WEB_PAGE.sub(r"\1.xhtml\2", body)
     body = FILM.sub(lambda match: still(match[0], images), body)
+    body = PANEL.sub(lambda match: panel(match[1], images), body)
     solutions = SOLUTION.findall(body)
     body = SOLUTION.sub("<p>(Solution at the end of the chapter.)</p>", body)
     if not solutions:
@@ -100,9 +118,10 @@ class Ebook(Epub3Builder):
         package.write_text(ITEM.sub(self.with_properties, package.read_text("utf-8")), encoding="utf-8")
 
     def with_properties(self, item: re.Match[str]) -> str:
-        """A page of the package's list, which has to say where MathML is used."""
-        page = Path(self.outdir) / item[1]
-        return item[0] + (' properties="mathml"' if "<math" in page.read_text(encoding="utf-8") else "")
+        """A page of the package's list, which has to say where MathML and drawings are used."""
+        page = (Path(self.outdir) / item[1]).read_text(encoding="utf-8")
+        used = [name for name, sign in (("mathml", "<math"), ("svg", "<svg")) if sign in page]
+        return item[0] + (f' properties="{" ".join(used)}"' if used else "")
 
 
 def simplify(app, pagename, templatename, context, doctree) -> None:

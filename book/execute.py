@@ -23,6 +23,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from PIL import Image
 
+import records
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -30,6 +32,9 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+# The one tag of a cell that a reader need not read: the book collapses it, and so do JupyterLab and Colab.
+FOLDED = "hide-input"
+PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")  # differs between machines
 # What differs from run to run: addresses, and the temporary files that the kernel names in warnings. What stands for
 # them matches the patterns of nbval.cfg as well.
 VARYING = [
@@ -47,6 +52,8 @@ def from_source(path: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         kept = {key: value for key, value in cell.metadata.items() if key in ("tags", "mystnb")}
+        if FOLDED in kept.get("tags", []):
+            kept |= {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab, Colab
         new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         # An id that follows from the text: editing one cell leaves all the others as they are.
         cells.append(new(cell.source, metadata=kept, id=f"{digest}-{seen[digest]}"))
@@ -56,7 +63,7 @@ def from_source(path: Path) -> NotebookNode:
 def run(notebook: NotebookNode, *, cwd: Path, timeout: int) -> NotebookNode:
     """Execute in a fresh kernel of this Python, on one thread, on the data that come with the library."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MINIGEN_")}
-    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "book"), environment.get("PYTHONPATH")]))
     environment |= {"OMP_NUM_THREADS": "1", "MINIGEN_LIVE": "0", "PYTHONHASHSEED": "0", "PYTHONPATH": path}
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     client = NotebookClient(
@@ -65,7 +72,7 @@ def run(notebook: NotebookNode, *, cwd: Path, timeout: int) -> NotebookNode:
         timeout=timeout,
         record_timing=False,
         resources={"metadata": {"path": str(cwd)}},
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=["--log-level=ERROR", "--IPKernelApp.exec_lines=import letters"],
     )
     return client.execute(env=environment)
 
@@ -90,9 +97,10 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
                     del output.data[WIDGET]
                     if set(output.data) <= {"text/plain"}:
                         continue
-                output.metadata = nbformat.from_dict(
-                    {"image/png": {"alt": alt}} if "image/png" in output.data and alt else {}
-                )
+                noted = output.metadata.get("image/png", {})
+                kept = {key: noted[key] for key in ("letters", "columns") if key in noted}
+                kept |= {"alt": alt} if alt else {}
+                output.metadata = nbformat.from_dict({"image/png": kept} if "image/png" in output.data and kept else {})
                 for kind, value in output.data.items():
                     if kind == "image/png":
                         output.data[kind] = base64.b64encode(smaller_png(base64.b64decode(value))).decode()
@@ -113,11 +121,11 @@ def sanitised(text: str) -> str:
 def smaller_png(data: bytes) -> bytes:
     """The same picture with a palette, where nobody can see the difference, and without metadata."""
     picture = Image.open(io.BytesIO(data))
-    if picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255):
-        return data  # really transparent
-    picture = picture.convert("RGB")
-    palette = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    error = np.abs(np.asarray(picture, dtype=int) - np.asarray(palette.convert("RGB"), dtype=int))
+    transparent = picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255)
+    mode, method = ("RGBA", Image.Quantize.FASTOCTREE) if transparent else ("RGB", Image.Quantize.MEDIANCUT)
+    picture = picture.convert(mode)
+    palette = picture.quantize(256, method=method, dither=Image.Dither.NONE)
+    error = np.abs(np.asarray(picture, dtype=int) - np.asarray(palette.convert(mode), dtype=int))
     best = palette if np.quantile(error, 0.999) <= 8 and error.mean() <= 1 else picture
     buffer = io.BytesIO()
     best.save(buffer, "PNG", optimize=True)
@@ -138,11 +146,12 @@ def differences(stored: NotebookNode, fresh: NotebookNode) -> list[str]:
 
 
 def printed(cell: NotebookNode) -> str:
+    """The text of a cell's outputs, as far as every machine prints the same."""
     texts = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         texts += [output.get("text", ""), data.get("text/html", data.get("text/plain", ""))]
-    return "".join(texts)
+    return PICTURE.sub("data:PICTURE", records.MEASURED.sub("", "".join(texts)))
 
 
 def write(notebook: NotebookNode, path: Path) -> None:

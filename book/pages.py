@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-REFUTED = re.compile(r"^✗ (.+): off by more than (\S+)$", re.MULTILINE)
+REFUTED = re.compile(r"^✗ (.+): ((?:off|too large|too small) by more than \S+)", re.MULTILINE)
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 SPECIAL = re.compile(r"([\\*_`\[\]<>$|^])")
 
@@ -53,7 +53,7 @@ def refuted_text(chapters: Path) -> str:
         title = TITLE.search("".join(json.loads(text)["cells"][0]["source"]))
         if found := refuted(text):
             lines += [f"**[{title[1] if title else path.stem}](../chapters/{path.name})**", ""]
-            lines += [f"- {plain(what)}: off by more than {by}" for what, by in found] + [""]
+            lines += [f"- {plain(what)}: {by}" for what, by in found] + [""]
     return "\n".join(lines)
 
 

@@ -11,9 +11,11 @@ four render. The book can do more, and this is where it does:
 - ``**Figure 2.1.**`` and the rest of its paragraph, after the cell that draws it, becomes a caption; ``Figure 2.1`` and
   ``Exercise 2.1`` in running text become links;
 - ``<details><summary>Solution</summary>`` is named after its exercise;
-- an image from another server, such as a badge, becomes its alternative text: no page loads anything from outside.
+- an image from another server, such as a badge, becomes its alternative text: no page loads anything from outside;
+- a band says what the stored run measured and what 20 seeds did: ``8 (held to at least 7; 20 seeds: 7 to 8)``;
+- a drawing follows the page's light and dark, where the file alone follows the reader's system.
 
-Code cells and fenced blocks are never touched.
+The source of code cells and fenced blocks is never touched.
 """
 
 import json
@@ -21,6 +23,11 @@ import re
 from collections.abc import Callable, Mapping, Set
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import records
+from minigen.book import number
+from records import joined
 
 KINDS = {
     "Note": "note", "Tip": "tip", "Hint": "hint", "Important": "important", "Warning": "warning", "Caution": "caution"
@@ -34,6 +41,7 @@ EXERCISE = re.compile(r"\*\*(Exercise (\d+\.\d+)[^*]*?)\.?\*\*\s*")
 FIGURE = re.compile(r"\*\*Figure (\d+\.\d+)\.?\*\*")
 SOLUTION = re.compile(rf"{EXERCISE.pattern}|<details><summary>Solution</summary>")
 PASSED = re.compile(r"✓ \((\d+\.\d+[a-z]?)\)\s*(.*)")
+CLOSELY = re.compile(r"(?:(.*): )?(exactly|(?:within|at least|at most|between) .*|\S+ \(held to .*)")
 REMOTE_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 # Code, mathematics, links and HTML stand as they are; outside of them a known number in parentheses is a reference.
 REFERENCE = re.compile(
@@ -154,11 +162,6 @@ def refer(text: str, tags: Set[str]) -> str:
     return REFERENCE.sub(link, REMOTE_IMAGE.sub(r"\1", text))
 
 
-def joined(text: str | list[str]) -> str:
-    """A notebook file holds a text as one string or as a list of lines."""
-    return text if isinstance(text, str) else "".join(text)
-
-
 def markdown_in(notebook: str) -> str:
     """The text of a notebook file, without its code cells."""
     cells = json.loads(notebook)["cells"]
@@ -196,11 +199,15 @@ def upgrade_notebook(source: str, tags: Set[str]) -> str:
     notebook = json.loads(source)
     passed: dict[str, list[str]] = {}
     cells = []
+    seeds = records.of(notebook)
     for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            show_numbers(output, seeds)
+            inline_drawing(output)
         stdout = "".join(joined(out.get("text", "")) for out in cell.get("outputs", []))
         new = []
         for tag, found in PASSED.findall(stdout):
-            what, _, closely = found.rpartition(": ")
+            what, closely = CLOSELY.fullmatch(found).groups("") if CLOSELY.fullmatch(found) else ("", found)
             new += [tag] if tag not in passed else []
             mark = f"{what}, {closely}" if what else closely
             passed.setdefault(tag, []).extend([mark] if mark not in passed.get(tag, []) else [])
@@ -214,6 +221,27 @@ def upgrade_notebook(source: str, tags: Set[str]) -> str:
             text, exercise = name_solutions(joined(cell["source"]), exercise)
             cell["source"] = upgrade(text, tags, passed)
     return json.dumps({**notebook, "cells": cells})
+
+
+def show_numbers(output: dict[str, Any], seeds: Mapping[str, list[float]]) -> None:
+    """Rewrite the bands of an output: the number of the stored run first, then what holds it."""
+
+    def said(line: re.Match[str]) -> str:
+        numbers = seeds.get(line["what"], [])
+        low, high = (number(end) for end in (min(numbers), max(numbers))) if numbers else ("", "")
+        spread = f"; {len(numbers)} seeds: {low if low == high else f'{low} to {high}'}" if numbers else ""
+        return f"✓ {line['tag'] or ''}{line['what']}: {line['measured']} (held to {line['edges']}{spread})"
+
+    text = joined(output.get("text", ""))
+    if records.LINE.search(text):
+        output["text"] = records.LINE.sub(said, text)
+
+
+def inline_drawing(output: dict[str, Any]) -> None:
+    """Put the drawing itself into the page, in the place of an image of it: the page's own styles colour it."""
+    data = output.get("data", {})
+    if "minigen-drawing" in joined(data.get("image/svg+xml", "")):
+        output["data"] = {"text/html": f'<figure class="minigen-drawing">{joined(data["image/svg+xml"])}</figure>'}
 
 
 def known_tags(chapters: Path) -> dict[str, str]:
