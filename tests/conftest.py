@@ -28,11 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _the_same_start():
-    """Every test begins from the same seed, one thread and single precision, whatever the last one left behind."""
+    """Every test begins from the same seed, one thread, single precision and the plain look of figures."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     yield
     torch.set_default_dtype(torch.float32)
+    if "matplotlib" in sys.modules:
+        sys.modules["matplotlib"].rcdefaults()  # a chapter's `setup` gives figures its own look, and no background
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def faces(split: str) -> data.Images:
     return data.Images(images, labels, names, "faces", split, len(images))
 
 
-COPY = 0.071  # mean absolute difference in [-1, 1]: no test picture is nearer than that to a training picture
+COPY = 0.071  # mean absolute difference in [-1, 1]; of the test pictures, too, one in 27 is that near to a training one
 
 
 class EmojiTask:
@@ -151,7 +151,7 @@ class EmojiTask:
         """Figures of samples (n, 3, 32, 32) for `wanted(n)`, beside the same of the test pictures.
 
         The share that the judge finds in the category asked for, of each style; the share of copies, nearer than 0.071
-        to a training picture, which no test picture is; and the mean distance to the nearest training picture.
+        to a training picture, as few test pictures are; and the mean distance to the nearest training picture.
         """
         style, subcategory = self.wanted(len(samples))
         right = (self.decided(samples) == self.categories(subcategory)).double()

@@ -43,6 +43,11 @@ def cosines(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     return scale.exp() * (x / x.norm(dim=1, keepdim=True)) @ (y / y.norm(dim=1, keepdim=True)).T
 
 
+def causes(transition: Tensor, prior: Tensor) -> Tensor:
+    joint = prior[:, None] * transition
+    return joint / joint.sum(0)
+
+
 def masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, shift: Shift) -> Tensor:
     scores = (q @ k.T / math.sqrt(q.shape[1])).masked_fill(~mask, -1e9)
     return (softmax(scores, 1, shift) * mask) @ v
@@ -56,6 +61,8 @@ ANSWERS: dict[str, Callable[..., Tensor]] = {
     "minimax.optimal_discriminator": lambda sh, p, q: softmax(torch.stack([p, q]), 0, sh)[0],
     "prompts.attention": lambda sh, q, k, v: softmax(q @ k.T / math.sqrt(q.shape[1]), 1, sh) @ v,
     "prompts.masked_attention": lambda sh, q, k, v, mask: masked(q, k, v, mask, sh),
+    "conditional.auxiliary_loss": lambda sh, o, c: (lse(o, 1, sh)[:, 0] - o.gather(1, c[:, None])[:, 0]).mean(),
+    "conditional.noisy_log_prob": lambda sh, x, t, p: lse(x[:, :, None] + causes(t, p).log(), 1, sh)[:, 0],
     "contrastive.info_nce": lambda sh, s: rows(s, sh),
     "contrastive.information_bound": lambda sh, s: math.log(len(s)) - rows(s, sh),
     "contrastive.clip_loss": lambda sh, x, y, t: (rows(cosines(x, y, t), sh) + rows(cosines(x, y, t).T, sh)) / 2,

@@ -24,6 +24,7 @@ def _worlds() -> list[Input]:
         Input((doubles(-1.0, -2.0)[None], two, doubles(0.7, 0.3)), "one image, two labels"),
         Input((log_p, flips, prior), "random log-densities, three labels"),
         Input((log_p[:3] - torch.tensor([[900.0], [-900.0], [0.0]]), flips, prior), "log-densities near -900 and 900"),
+        Input((log_p[:3] - 900 * (1 - torch.eye(3)).roll(1, 0), flips, prior), "labels whose densities are 900 apart"),
     ]
 
 
