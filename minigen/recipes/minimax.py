@@ -57,6 +57,7 @@ RING = Plane("ring", "8 spots on a circle, in the plane", GaussianMixture.ring()
 GRID = Plane("grid", "25 spots on a grid, in the plane", GaussianMixture.grid(), reach=4.6)
 DIGITS = RealImages("digits", "1,415 handwritten digits, 8x8, no download", data.digits, shape=(1, 8, 8))
 FACES = RealImages("faces", "102 emoji faces and their mirror images, 16x16 in colour", faces, shape=(3, 16, 16))
+CIFAR10 = RealImages("cifar10", "50,000 photographs, 32x32 in colour", data.cifar10, shape=(3, 32, 32))
 MNIST = RealImages("mnist", "60,000 handwritten digits, 28x28", data.mnist, shape=(1, 28, 28))
 
 # Ring and grid are the published ones, of std 0.01 and 0.05. Over 20 seeds: benchmarks/results/bands_02.json.

@@ -6,10 +6,13 @@ from functools import partial
 
 from torch import nn
 
+from minigen.nets.conv import ConvGenerator
+from minigen.nets.discriminators import ConvDiscriminator
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.relativistic import Relativistic
-from minigen.recipes.minimax import DIGITS, FACES, GRID, MNIST, RING, samples
+from minigen.recipes.minimax import CIFAR10, DIGITS, FACES, GRID, MNIST, RING, samples
 from minigen.recipes.recipe import Recipe, hold_half
+from minigen.tasks.folder import FolderImages
 from minigen.tasks.task import Task
 
 CHAPTER = 3
@@ -33,9 +36,37 @@ def image_pairs(
     return Relativistic(*networks, r1=r1, r2=r2)
 
 
+def conv_pairs(
+    task: Task, *, latent: int = 128, width: int = 64, features: int = 256, r1: float = 1.0, r2: float = 1.0
+) -> Relativistic:
+    """The same game for larger images, with convolutions."""
+    networks = (
+        ConvGenerator(latent, task.shape, width=width),
+        ConvDiscriminator(task.shape, width=width, features=features),
+    )
+    return Relativistic(*networks, r1=r1, r2=r2)
+
+
+def of_folder(path: str | None) -> Recipe:
+    """The recipe of a folder of images, 64x64 in colour; without a path, of one that is to be named."""
+    return _larger(
+        task=FolderImages(path), reaches="the settings of cifar10; not measured: it depends on the images", at=of_folder
+    )
+
+
 _recipe = partial(Recipe, family="relativistic", schedule=hold_half, draw=samples)
 _plane = partial(_recipe, objective=plane_pairs, ema={"generator": 0.998})
 _images = partial(_recipe, objective=image_pairs, rate=1e-3, betas=(0.0, 0.99), ema={"generator": 0.995}, batch_size=64)
+_larger = partial(
+    _recipe,
+    objective=conv_pairs,
+    rate=5e-4,
+    betas=(0.0, 0.99),
+    ema={"generator": 0.999},
+    batch_size=64,
+    steps=2_000,
+    full_steps=200_000,
+)
 
 RECIPES = [
     _plane(
@@ -79,4 +110,6 @@ RECIPES = [
         full_steps=100_000,
         reaches="the settings of digits; not measured",
     ),
+    _larger(task=CIFAR10, reaches="not measured on a CPU"),
+    of_folder(None),
 ]

@@ -6,10 +6,13 @@ from functools import partial
 
 from torch import nn
 
+from minigen.nets.conv import ConvGenerator
+from minigen.nets.discriminators import ConvDiscriminator
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.wasserstein import Wasserstein
-from minigen.recipes.minimax import DIGITS, MNIST, RING, samples
+from minigen.recipes.minimax import CIFAR10, DIGITS, MNIST, RING, samples
 from minigen.recipes.recipe import Recipe, hold_half
+from minigen.tasks.folder import FolderImages
 from minigen.tasks.task import Task
 
 CHAPTER = 3
@@ -30,9 +33,43 @@ def image_critic(
     return Wasserstein(*networks, critic_steps=critic_steps, penalty=penalty)
 
 
+def conv_critic(
+    task: Task,
+    *,
+    latent: int = 128,
+    width: int = 64,
+    features: int = 256,
+    critic_steps: int = 5,
+    penalty: float = 10.0,
+) -> Wasserstein:
+    """The same game for larger images, with convolutions."""
+    networks = (
+        ConvGenerator(latent, task.shape, width=width),
+        ConvDiscriminator(task.shape, width=width, features=features),
+    )
+    return Wasserstein(*networks, critic_steps=critic_steps, penalty=penalty)
+
+
+def of_folder(path: str | None) -> Recipe:
+    """The recipe of a folder of images, 64x64 in colour; without a path, of one that is to be named."""
+    return _larger(
+        task=FolderImages(path), reaches="the settings of cifar10; not measured: it depends on the images", at=of_folder
+    )
+
+
 _recipe = partial(Recipe, family="wasserstein", schedule=hold_half, draw=samples)
 _images = partial(
     _recipe, objective=image_critic, rate=5e-4, betas=(0.0, 0.9), ema={"generator": 0.995}, batch_size=5 * 64
+)
+_larger = partial(
+    _recipe,
+    objective=conv_critic,
+    rate=2e-4,
+    betas=(0.0, 0.9),
+    ema={"generator": 0.999},
+    batch_size=5 * 64,
+    steps=2_000,
+    full_steps=100_000,
 )
 
 # A batch is dealt out among the critic's moves: 5 * 64 is 64 for each.
@@ -61,4 +98,6 @@ RECIPES = [
         full_steps=100_000,
         reaches="the settings of digits; not measured",
     ),
+    _larger(task=CIFAR10, reaches="not measured on a CPU"),
+    of_folder(None),
 ]

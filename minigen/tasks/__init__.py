@@ -14,7 +14,7 @@ from minigen.tasks.captions import (
     caption_words,
 )
 from minigen.tasks.emoji import EmojiTask
-from minigen.tasks.folder import FolderImages
+from minigen.tasks.folder import FolderImages, LabelledFolder
 from minigen.tasks.images import RealImages, ScoredImages, dequantised, digit_levels, noisy_digits
 from minigen.tasks.labelled import LabelledImages, LabelledShapes
 from minigen.tasks.plane import Plane
@@ -23,6 +23,7 @@ from minigen.tasks.task import Measured, ScoredTask, Task
 
 __all__ = ["CaptionedImages", "CaptionedShapes", "DescribedImages", "DescribedShapes", "EmojiTask", "FolderImages"]
 __all__ += [
+    "LabelledFolder",
     "LabelledImages",
     "LabelledShapes",
     "Measured",

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from minigen import data
 from minigen.data.levels import dequantise
-from minigen.tasks.images import ScoredImages
+from minigen.tasks.images import Load, ScoredImages
+from minigen.tasks.labelled import LabelledImages
+
+
+def images_of(path: str | Path | None, size: int) -> Load:
+    """A loader of a folder's images, see `data.folder`; without a path it says that one is missing."""
+
+    def load(split: str) -> data.Images:
+        if path is None:
+            raise ValueError("this recipe learns from your own images: say where they are, with --data PATH")
+        return data.folder(path, size, split=split)
+
+    return load
+
+
+def settings_of(path: str | Path | None, size: int) -> dict[str, Any]:
+    """What every task of a folder is given: (3, size, size), with noise between their 256 levels."""
+    return {
+        "name": "folder",
+        "title": f"your own images, {size}x{size} in colour: --data PATH",
+        "load": images_of(path, size),
+        "shape": (3, size, size),
+        "change": partial(dequantise, num_levels=256),
+        "levels": 256,
+    }
 
 
 class FolderImages(ScoredImages):
@@ -17,17 +42,16 @@ class FolderImages(ScoredImages):
     """
 
     def __init__(self, path: str | Path | None, *, size: int = 64) -> None:
-        self.path = path
-        super().__init__(
-            "folder",
-            f"your own images, {size}x{size} in colour: --data PATH",
-            self._of,
-            shape=(3, size, size),
-            change=partial(dequantise, num_levels=256),
-            levels=256,
-        )
+        super().__init__(**settings_of(path, size))
 
-    def _of(self, split: str) -> data.Images:
-        if self.path is None:
-            raise ValueError("this recipe learns from your own images: say where they are, with --data PATH")
-        return data.folder(self.path, self.shape[1], split=split)
+
+class LabelledFolder(LabelledImages):
+    """The same, each image beside its class, int64: the number of the folder that it lies in.
+
+    Without a path there is one class.
+    """
+
+    def __init__(self, path: str | Path | None, *, size: int = 64) -> None:
+        settings = settings_of(path, size)
+        classes = ("folder",) if path is None else settings["load"]("train").classes
+        super().__init__(classes=classes, **settings)

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
 from games import flat
 from minigen import Batches, Run, data
@@ -96,6 +97,37 @@ def test_the_named_recipes_are_the_books() -> None:
         list(mine(recipe.batches(seed=2, device="cpu"), 20))
         assert torch.equal(flat(run.objective), flat(mine.objective)), name
         assert torch.equal(flat(run.ema["generator"]), flat(mine.ema["generator"])), name
+
+
+@pytest.mark.parametrize("family", ["wasserstein", "relativistic", "conditional"])
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "folder"])
+def test_games_of_larger_images_take_a_step(family: str, name: str) -> None:
+    recipe = RECIPES[family, name]
+    run = recipe.build(steps=1, seed=0, device="cpu")
+    images = 2 * torch.rand(10, *recipe.task.shape) - 1
+    label = torch.arange(10) % recipe.settings.get("label_dim", 1)
+    (step,) = run([(images, label) if family == "conditional" else images], 1)
+    assert all(math.isfinite(value) for value in step.read().values())
+    assert recipe.draw(run, 3).shape == (3, *recipe.task.shape)
+
+
+def test_a_folder_of_class_folders_is_asked_for_by_class(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    pictures = tmp_path / "pictures"
+    for place, colours in (("birds", ("red", "orange")), ("cats", ("blue", "navy")), ("dogs", ("green", "lime"))):
+        (pictures / place).mkdir(parents=True)
+        for colour in colours:
+            Image.new("RGB", (20, 20), colour).save(pictures / place / f"{colour}.png")
+    recipe = RECIPES["conditional", "folder"].at(str(pictures))
+    assert recipe.task.captions == ("a birds", "a cats", "a dogs")
+    x, label = next(recipe.batches(seed=0, device="cpu"))
+    assert x.shape == (64, 3, 64, 64)
+    brightest = x.mean((2, 3)).argmax(1)  # of red, green and blue
+    assert (brightest == torch.tensor([0, 2, 1])[label]).all()
+    run = recipe.build(steps=1, seed=0)
+    assert recipe.draw(run, 4).shape == (4, 3, 64, 64)
+    with pytest.raises(ValueError, match="--data PATH"):
+        RECIPES["conditional", "folder"].batches(seed=0, device="cpu")
 
 
 @pytest.mark.parametrize(("name", "shape"), [("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))])
