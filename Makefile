@@ -4,7 +4,7 @@ TORCH_INDEX ?=# optional: another index for torch alone, such as PyTorch's own C
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/ready
-JOBS ?= 2
+JOBS ?= 3# one more than two cores: who waits for a browser leaves a core idle
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: book epub pdf test quick lab execute retrain clean help

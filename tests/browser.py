@@ -6,12 +6,14 @@ What was seen is a `Visit`; each function below finds one kind of defect in it.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,18 +241,26 @@ def bad_images(page: Visit) -> list[str]:
     return [f"{src}: {alt!r}" for src, alt, width in page.images if not alt or path.search(alt) or width == 0]
 
 
-def broken_links(page: Visit, pages: dict[str, Visit]) -> list[str]:
-    """Links to a file that is not there, or to a place that its page does not have. pages: by address."""
+@cache
+def places(path: Path) -> frozenset[str]:
+    """The ids of a page as it was written."""
+    return frozenset(html.unescape(name) for name in re.findall(r'\bid="([^"]*)"', path.read_text(encoding="utf-8")))
+
+
+def broken_links(links: Iterable[str], pages: dict[str, Visit]) -> list[str]:
+    """Links to a file that is not there, or to a place that its page does not have. pages: those opened, by address."""
     broken = []
-    for link in page.links:
+    for link in links:
         target, _, anchor = link.partition("#")
         parts = urlsplit(target)
         if parts.scheme != "file":
             continue
+        path = Path(unquote(parts.path))
         if target in pages:
-            if anchor and unquote(anchor) not in pages[target].ids:
-                broken.append(link)
-        elif not Path(unquote(parts.path)).is_file():
+            there = not anchor or unquote(anchor) in pages[target].ids
+        else:
+            there = path.is_file() and (not anchor or unquote(anchor) in places(path))
+        if not there:
             broken.append(link)
     return broken
 

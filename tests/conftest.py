@@ -21,9 +21,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Chapters first, then what opens a browser: whoever begins one of them at the end keeps the others waiting."""
+    """The tour of the book first, then chapters, then what else opens a browser.
+
+    Whoever begins one of them at the end keeps the others waiting.
+    """
     browsed = {item.path for item in items if item.get_closest_marker("browser")}
-    items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path not in browsed))
+
+    def late(item: pytest.Item) -> tuple[bool, ...]:
+        return item.path.name != "test_browser.py", item.path.suffix != ".ipynb", item.path not in browsed
+
+    items.sort(key=late)
 
 
 @pytest.fixture(autouse=True)

@@ -1,28 +1,35 @@
-"""The book as its reader gets it: every built page, opened from disk in a headless browser."""
+"""The book as its reader gets it: its pages, opened from disk in a headless browser."""
 
+import html
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
 import portable
 from browser import DESKTOP, ROOT, Visit, bad_images, broken_links, open_page, plays, raw_source, tour
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]  # the first test opens every page
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]  # the first test opens the pages
+
+
+def written(book: Path) -> list[Path]:
+    """The pages that somebody wrote, and of the pages of code, all made by one template, the longest and the list."""
+    redirection, templates_of_the_theme, code = book / "index.html", book / "_static", book / "_modules"
+    pages = {path for path in book.rglob("*.html") if templates_of_the_theme not in path.parents} - {redirection}
+    of_code = {path for path in pages if code in path.parents} - {code / "index.html"}
+    longest = max(of_code, key=lambda path: path.stat().st_size)
+    return sorted(pages - of_code | {longest})
 
 
 @pytest.fixture(scope="module")
 def pages(chromium, book) -> dict[str, Visit]:
-    """Every page of the book, opened once."""
+    """The pages of the book, opened once."""
     context = chromium.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
     context.set_default_timeout(20_000)
-    redirection, templates_of_the_theme = book / "index.html", book / "_static"
-    found = [
-        path
-        for path in sorted(book.rglob("*.html"))
-        if path != redirection and templates_of_the_theme not in path.parents
-    ]
+    found = written(book)
     visits = tour(context, found, home=book)
     visited = {path.relative_to(book).as_posix(): visits[path] for path in found}
     context.close()
@@ -67,7 +74,18 @@ def test_images_load_and_say_what_they_show(pages):
 
 def test_internal_links_resolve(pages):
     by_address = {page.url: page for page in pages.values()}
-    assert where(pages, lambda page: broken_links(page, by_address)) == {}
+    assert where(pages, lambda page: broken_links(page.links, by_address)) == {}
+
+
+def test_internal_links_of_the_pages_of_code_resolve(pages, book):
+    by_address = {page.url: page for page in pages.values()}
+    found = sorted((book / "_modules").rglob("*.html"))
+    assert len(found) > 100
+    for path in found:
+        links = re.findall(r'<a\b[^>]*\bhref="([^"]*)"', path.read_text(encoding="utf-8"))
+        assert len(links) > 20
+        addresses = [urljoin(path.resolve().as_uri(), html.unescape(link)) for link in links]
+        assert broken_links(addresses, by_address) == [], path
 
 
 def test_no_place_of_a_page_has_the_name_of_another(pages):

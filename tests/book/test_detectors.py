@@ -63,6 +63,15 @@ DEFECTS = {
 }  # fmt: skip
 
 
+def test_links_to_pages_that_were_not_opened_are_looked_up_in_their_files(tmp_path: Path) -> None:
+    other = tmp_path / "other page.html"
+    other.write_text('<p id="a&amp;b">there</p><p class="c" id="d">and there</p>', encoding="utf-8")
+    address = other.as_uri()
+    good = [address, f"{address}#a%26b", f"{address}#d", "https://example.org/none.html#none"]
+    bad = [f"{address}#c", f"{address}#there", (tmp_path / "none.html").as_uri()]
+    assert broken_links(good + bad, {}) == bad
+
+
 @pytest.fixture(scope="module")
 def context(chromium):
     context = chromium.new_context(viewport=DESKTOP, color_scheme="light")
@@ -75,7 +84,7 @@ def findings(page: Visit) -> dict[str, list[str]]:
         "errors": page.errors,
         "raw_source": raw_source(page),
         "bad_images": bad_images(page),
-        "broken_links": broken_links(page, {page.url: page}),
+        "broken_links": broken_links(page.links, {page.url: page}),
         "too_wide": page.too_wide,
         "barriers": page.barriers,
         "long_lines": page.long_lines,
