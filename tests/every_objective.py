@@ -17,6 +17,7 @@ from games import flat, game
 from minigen import Run
 from minigen.nets import (
     Captioner,
+    ConvDiscriminator,
     DenseDiscriminator,
     DenseGenerator,
     ImageEncoder,
@@ -26,8 +27,10 @@ from minigen.nets import (
     MLPEncoder,
     MLPGenerator,
     PixelCNN,
+    RegionEncoder,
     TextEncoder,
     UNet,
+    WordGenerator,
 )
 from minigen.nets.mlp import mlp
 from minigen.objectives import (
@@ -42,6 +45,7 @@ from minigen.objectives import (
     elbo,
     flow,
     vq,
+    words,
 )
 from minigen.objectives.likelihood import MaximumLikelihood
 from minigen.train import distributed, per_player
@@ -51,6 +55,7 @@ IMAGES = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 POINTS = torch.randn(8, 2, generator=torch.Generator().manual_seed(2))
 LEVELS = torch.randint(3, (8, 1, 4, 4), generator=torch.Generator().manual_seed(3))
 LABELS = torch.arange(8) % 3
+LARGER = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(4))
 TOKENS = torch.tensor([[1, 3, 2, 0], [1, 4, 2, 0], [1, 3, 5, 2], [1, 5, 5, 2]]).repeat(2, 1)
 
 
@@ -75,6 +80,18 @@ def labelled(game: type[conditional.Conditional], way: Any = "projection", **set
     generator = DenseGenerator(2, (2,), label_dim=3, hidden=(8,), bounded=False)
     discriminator = DenseDiscriminator((2,), hidden=(8,), label_dim=3, condition=way)
     return game(generator, discriminator, r1=0.1, **settings)
+
+
+def matcher() -> words.WordMatcher:
+    return words.WordMatcher(RegionEncoder((1, 8, 8), width=8), TextEncoder(6, length=4, width=8, blocks=1))
+
+
+def painted(**settings: Any) -> words.AttnGAN:
+    judges = [
+        DenseDiscriminator((1, 4, 4), hidden=(8,), label_dim=8),
+        ConvDiscriminator((1, 8, 8), width=4, label_dim=8),
+    ]
+    return words.AttnGAN(WordGenerator(2, (1, 8, 8), word_dim=8, condition=2, width=4), judges, matcher(), **settings)
 
 
 def unet(**settings: Any) -> UNet:
@@ -118,6 +135,8 @@ GAMES: dict[str, tuple[Callable[[], Objective], Any]] = {
         ),
         (IMAGES, TOKENS),
     ),
+    "damsm": (lambda: words.DAMSM(matcher()), (LARGER, TOKENS)),
+    "words": (lambda: painted(r1=0.1), (LARGER, TOKENS)),
     "captioning": (lambda: captioning.Captioning(Captioner(eye(), 6, length=4, blocks=1)), (IMAGES, TOKENS)),
 }
 

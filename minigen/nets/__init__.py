@@ -1,6 +1,6 @@
 """Networks, by mechanism."""
 
-from minigen.nets.attention import Attention, record_attention
+from minigen.nets.attention import Attention, SelfAttention, record_attention
 from minigen.nets.classifier import ConvClassifier
 from minigen.nets.conv import CodeDecoder, CodeEncoder, ConvEncoder, ConvGenerator
 from minigen.nets.discriminators import (
@@ -23,6 +23,7 @@ from minigen.nets.spectral import lipschitz_bound, power_iteration, spectrally_n
 from minigen.nets.text import Captioner, ImageEncoder, Prompted, PromptedPixels, TextEncoder
 from minigen.nets.transformer import ModulatedBlock, TransformerBlock
 from minigen.nets.unet import UNet
+from minigen.nets.words import ConditioningAugmentation, RegionEncoder, WordGenerator
 
 __all__ = [
     "Attention",
@@ -30,6 +31,7 @@ __all__ = [
     "CodeDecoder",
     "CodeEncoder",
     "ConditionalNorm",
+    "ConditioningAugmentation",
     "ConvClassifier",
     "ConvDiscriminator",
     "ConvEncoder",
@@ -56,9 +58,12 @@ __all__ = [
     "PixelTransformer",
     "Prompted",
     "PromptedPixels",
+    "RegionEncoder",
+    "SelfAttention",
     "TextEncoder",
     "TransformerBlock",
     "UNet",
+    "WordGenerator",
     "field_of_view",
     "lipschitz_bound",
     "minibatch_std",

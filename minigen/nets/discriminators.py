@@ -110,10 +110,23 @@ class Discriminator(nn.Module):
             raise ValueError("the logit of this discriminator takes no label; make it with another condition=")
         phi = self.features(x, label)
         logits: Tensor = self.head(phi).squeeze(1)  # (B,)
-        if self.condition == "projection":
-            direction: Tensor = self.label(labels(label, len(x), self.label_dim or 0, x.dtype))  # (B, features)
-            logits = logits + (direction * phi).sum(1) / math.sqrt(phi.shape[1])
-        return logits
+        return logits + self._projection(phi, label) if self.condition == "projection" else logits
+
+    def pair(self, x: Tensor, label: Tensor) -> Tensor:
+        """(B, *shape) and labels to logits (B, 2): of the sample alone, and of it with its label; for "projection".
+
+        The first leaves the projection out. Xu et al. 2018, eq. 5, judge both.
+        """
+        if self.condition != "projection":
+            raise ValueError('only a discriminator with condition="projection" judges with and without the label')
+        phi = self.features(x)
+        alone: Tensor = self.head(phi).squeeze(1)  # (B,)
+        return torch.stack([alone, alone + self._projection(phi, label)], dim=1)
+
+    def _projection(self, phi: Tensor, label: Tensor | None) -> Tensor:
+        """(V c + v) phi / sqrt(features), (B,)."""
+        direction: Tensor = self.label(labels(label, len(phi), self.label_dim or 0, phi.dtype))  # (B, features)
+        return (direction * phi).sum(1) / math.sqrt(phi.shape[1])
 
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to logits of being real, (B,), and of the classes, (B, label_dim); for "auxiliary" alone."""

@@ -135,8 +135,13 @@ class ImageEncoder(nn.Module):
         if x.shape[1:] != self.shape:
             raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
         need_scaled("images", x)
-        tokens = self.norm(self.net(x).flatten(2).mT)  # (B, h w, width)
+        tokens = self.regions(x)
         return Encoded(tokens, self.pool(self.query.expand(len(x), -1, -1), tokens)[:, 0])
+
+    def regions(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to tokens (B, h w, width), not checked."""
+        tokens: Tensor = self.norm(self.net(x).flatten(2).mT)
+        return tokens
 
 
 class Captioner(nn.Module):

@@ -16,10 +16,13 @@ from minigen.objectives.minimax import DiracGAN, Game, Minimax
 from minigen.objectives.relativistic import Relativistic
 from minigen.objectives.vq import VQVAE
 from minigen.objectives.wasserstein import Wasserstein
+from minigen.objectives.words import DAMSM, AttnGAN, WordMatcher
 
 __all__ = [
+    "DAMSM",
     "ELBO",
     "VQVAE",
+    "AttnGAN",
     "Autoregressive",
     "Auxiliary",
     "Bernoulli",
@@ -44,4 +47,5 @@ __all__ = [
     "TimestepAdapter",
     "Velocity",
     "Wasserstein",
+    "WordMatcher",
 ]

@@ -157,7 +157,11 @@ class Game(Objective):
         network = network or self.generator
         device = generator.device if generator else next(network.parameters(), torch.empty(0)).device
         z = torch.randn(n, self.latent, generator=generator, device=device)
-        samples: Tensor = network(z, *(condition.to(device) for condition in conditions))
+        return self.draw(network, z, *(condition.to(device) for condition in conditions))
+
+    def draw(self, network: nn.Module, z: Tensor, *conditions: Tensor) -> Tensor:
+        """What a generator makes of latents (n, latent) and conditions (n, ...): (n, ...)."""
+        samples: Tensor = network(z, *conditions)
         return samples
 
 

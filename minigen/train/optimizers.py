@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 def per_player(objective: nn.Module, factory: Callable[[Iterator[nn.Parameter]], Optimizer]) -> dict[str, Optimizer]:
     """One optimiser for each player: for each module with parameters that the objective holds, by its name.
 
+    A module whose parameters are all frozen is no player.
     factory: makes an optimiser of parameters, such as `lambda p: torch.optim.SGD(p, 0.1)`.
 
     Raises ValueError where parameters stand directly on the objective, since they are no player's, or where no module
@@ -25,7 +26,7 @@ def per_player(objective: nn.Module, factory: Callable[[Iterator[nn.Parameter]],
     made = {
         name: factory(player.parameters())
         for name, player in objective.named_children()
-        if next(player.parameters(), None) is not None
+        if any(p.requires_grad for p in player.parameters())
     }
     if not made:
         raise ValueError("the objective holds no module with parameters: there is nothing to optimise")

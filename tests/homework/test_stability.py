@@ -61,6 +61,7 @@ ANSWERS: dict[str, Callable[..., Tensor]] = {
     "minimax.optimal_discriminator": lambda sh, p, q: softmax(torch.stack([p, q]), 0, sh)[0],
     "prompts.attention": lambda sh, q, k, v: softmax(q @ k.T / math.sqrt(q.shape[1]), 1, sh) @ v,
     "prompts.masked_attention": lambda sh, q, k, v, mask: masked(q, k, v, mask, sh),
+    "words.region_context": lambda sh, e, v, g: (g * softmax(e @ v.T, 0, sh)).softmax(1) @ v,
     "conditional.auxiliary_loss": lambda sh, o, c: (lse(o, 1, sh)[:, 0] - o.gather(1, c[:, None])[:, 0]).mean(),
     "conditional.noisy_log_prob": lambda sh, x, t, p: lse(x[:, :, None] + causes(t, p).log(), 1, sh)[:, 0],
     "contrastive.info_nce": lambda sh, s: rows(s, sh),

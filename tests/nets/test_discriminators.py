@@ -164,3 +164,17 @@ def test_what_is_refused() -> None:
         ConditionalNorm(4, 3, groups=3)
     with pytest.raises(ValueError, match="sides must halve"):
         ConvDiscriminator((3, 9, 9))
+
+
+def test_a_pair_of_logits_is_without_the_label_and_with_it() -> None:
+    net = ConvDiscriminator((3, 8, 8), width=4, features=8, label_dim=5)
+    nn.init.normal_(net.label.bias)
+    x, c = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 4, 1])
+    alone, paired = net.pair(x, c).unbind(1)
+    torch.testing.assert_close(alone, net.head(net.trunk(x))[:, 0])
+    torch.testing.assert_close(paired, net(x, c))
+    torch.testing.assert_close(net.pair(x, c.roll(1))[:, 0], alone)
+    assert not torch.allclose(net.pair(x, c.roll(1))[:, 1], paired)
+    for way in ("concatenation", "auxiliary"):
+        with pytest.raises(ValueError, match='condition="projection" judges'):
+            ConvDiscriminator((3, 8, 8), label_dim=5, condition=way).pair(x, c)

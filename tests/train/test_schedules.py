@@ -36,6 +36,13 @@ def test_one_optimiser_for_each_module_that_has_parameters() -> None:
     assert torch.allclose(game["a"].weight, before * (1 - 0.1 * 0.5))  # decoupled: by the rate, not by Adam
 
 
+def test_what_is_frozen_is_no_player() -> None:
+    game = nn.ModuleDict({"a": nn.Linear(2, 1), "held": nn.Linear(2, 1).requires_grad_(False)})
+    assert list(adam_per_player(game, 0.1)) == ["a"]
+    game["held"].bias.requires_grad_()  # in part: it has something to learn
+    assert list(adam_per_player(game, 0.1)) == ["a", "held"]
+
+
 def test_parameters_that_are_no_players_are_refused() -> None:
     game = nn.ModuleDict({"a": nn.Linear(2, 1)})
     game.temperature = nn.Parameter(torch.ones(()))

@@ -1,0 +1,102 @@
+"""Words that find their regions, and pictures from words (chapter 05)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from minigen.data.chunks import in_chunks
+from minigen.nets.text import TextEncoder
+from minigen.nets.words import RegionEncoder
+from minigen.objectives.words import DAMSM, WordMatcher
+from minigen.recipes.recipe import Recipe, hold_third
+from minigen.tasks.task import Measured
+from minigen.tasks.words import WordedShapes
+from minigen.train.loop import Run
+from minigen.worlds import Shapes
+
+CHAPTER = 5
+SHAPES = WordedShapes(
+    "shapes",
+    "two coloured shapes and their caption, 12x12, the region of every word known",
+    partial(Shapes.preset, "12x12", shapes=2),
+    shape=(11,),
+    image=(3, 12, 12),
+)
+
+
+def encoders(task: WordedShapes, *, width: int = 48, blocks: int = 1, regions: int = 0) -> DAMSM:
+    """Regions of an image and words of a caption, and the loss that brings them together.
+
+    blocks: of the transformer over the words; with none a word knows its place, but not its neighbours. regions:
+    residual blocks over the regions.
+    """
+    images = RegionEncoder(task.image, width=width, blocks=regions)
+    captions = TextEncoder(len(task.vocabulary), length=task.tokens.shape[1], width=width, blocks=blocks)
+    return DAMSM(WordMatcher(images, captions))
+
+
+def matcher_of(run: Run) -> WordMatcher:
+    """A run's averaged matcher."""
+    model = run.ema["model"]
+    assert isinstance(model, WordMatcher)
+    return model
+
+
+def picked(run: Run, n: int, *, task: WordedShapes, seed: int = 1) -> Tensor:
+    """The caption whose sentence fits best, for each of n unseen images, (n, T). No chance is in it."""
+    scores = by_sentences(run, task.test_pairs(n).images, task.tokens)
+    return task.tokens[scores.argmax(1)]
+
+
+@torch.no_grad()
+def by_sentences(run: Run, x: Tensor, tokens: Tensor) -> Tensor:
+    """Scores of images (n, C, H, W) with captions (m, T) as wholes, (n, m) on the CPU."""
+    model = matcher_of(run)
+    caption = model.read(tokens.to(run.device))
+    return in_chunks(lambda x: model.sentence_scores(model.look(x), caption), x, device=run.device)
+
+
+@torch.no_grad()
+def by_words(run: Run, x: Tensor, tokens: Tensor) -> Tensor:
+    """The same word by word. Every image meets every caption: 64 images at a time."""
+    model = matcher_of(run)
+    caption = model.read(tokens.to(run.device))
+    return in_chunks(lambda x: model.word_scores(model.look(x), caption), x, size=64, device=run.device)
+
+
+def word_maps(run: Run, x: Tensor, tokens: Tensor) -> Tensor:
+    """Where each word of its caption (n, T) looks in each image (n, C, H, W): (n, T, h, w) on the CPU."""
+    model = matcher_of(run)
+    assert isinstance(model.images, RegionEncoder)
+    maps = in_chunks(model.word_maps, x, tokens, device=run.device)
+    return maps.view(*tokens.shape, *model.images.grid)
+
+
+def found(run: Run, *, task: WordedShapes) -> dict[str, Measured]:
+    """How well words find their regions, and images their captions."""
+    return task.words(
+        partial(word_maps, run), {"words": partial(by_words, run), "sentences": partial(by_sentences, run)}
+    )
+
+
+RECIPES = [
+    Recipe(
+        family="damsm",
+        task=SHAPES,
+        objective=encoders,
+        rate=2e-3,
+        schedule=hold_third,
+        ema={"model": 0.99},
+        clip=1.0,
+        batch_size=48,
+        steps=900,
+        full_steps=20_000,
+        draw=partial(picked, task=SHAPES),
+        measure=partial(found, task=SHAPES),
+        reaches="90 s; area under the curve of word maps: 0.95 for colours, 0.88 for kinds, 0.93 for backgrounds; of "
+        "64 captions 96 % of images find theirs, 90 % of those of new combinations",
+    ),
+]
