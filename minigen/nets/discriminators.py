@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from minigen.data.checks import need_count, need_scaled, need_shape
 from minigen.nets.conditioning import encode_label
 from minigen.nets.conv import downsample, num_downsamples, upsample
 from minigen.nets.init import he_init, zero_init
-from minigen.nets.mlp import mlp
+from minigen.nets.mlp import MLPGenerator, mlp
 
 Judging = Literal["projection", "concatenation", "auxiliary"]
 Making = Literal["concatenation", "normalisation"]
@@ -254,27 +254,15 @@ class LabelledGenerator(nn.Module):
         return torch.tanh(h)
 
 
-class DenseGenerator(nn.Module):
+class DenseGenerator(MLPGenerator):
     """Latent (B, latent) with a label beside it to samples (B, *shape), points or small images.
 
-    bounded: end in tanh, for images in [-1, 1]. activation: of the hidden layers. scale: multiplies the latent.
+    settings: of `MLPGenerator`; its `scale` multiplies the latent, not the label.
     """
 
-    def __init__(
-        self,
-        latent: int,
-        shape: Sequence[int],
-        *,
-        label_dim: int | None = None,
-        hidden: Sequence[int] = (256, 256),
-        bounded: bool = True,
-        activation: Callable[[], nn.Module] = nn.ReLU,
-        scale: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.latent, self.shape, self.label_dim = latent, tuple(shape), label_dim
-        self.bounded, self.scale = bounded, scale
-        self.net = mlp([latent + (label_dim or 0), *hidden, math.prod(shape)], activation=activation)
+    def __init__(self, latent: int, shape: Sequence[int], *, label_dim: int | None = None, **settings: Any) -> None:
+        super().__init__(latent + (label_dim or 0), shape, **settings)
+        self.latent, self.label_dim = latent, label_dim
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, latent), and what stands for its label, to (B, *shape)."""

@@ -23,7 +23,7 @@ from minigen.recipes.minimax import samples
 from minigen.recipes.recipe import Recipe, hold_half
 from minigen.tasks.emoji import EmojiTask
 from minigen.tasks.folder import LabelledFolder
-from minigen.tasks.images import DIGIT_LEVELS, Load, noisy_digits
+from minigen.tasks.images import OF_DIGITS, Load
 from minigen.tasks.labelled import LabelledImages, LabelledShapes
 from minigen.tasks.shapes import small_shapes
 from minigen.tasks.task import Task
@@ -103,11 +103,8 @@ SHAPES = LabelledShapes(
 DIGITS = LabelledImages(
     "digits",
     "1,415 handwritten digits, 8x8, asked for by name, no download",
-    data.digits,
-    tuple("0123456789"),
-    shape=(1, 8, 8),
-    change=noisy_digits,
-    levels=DIGIT_LEVELS,
+    classes=tuple("0123456789"),
+    **OF_DIGITS,
 )
 
 

@@ -29,7 +29,7 @@ from minigen.samplers.guidance import classifier_free, static_threshold
 from minigen.tasks.captions import PromptedImages, PromptedShapes
 from minigen.tasks.emoji import EmojiTask
 from minigen.tasks.folder import FolderImages
-from minigen.tasks.images import DIGIT_LEVELS, NOISY_DIGITS, dequantised, noisy_digits
+from minigen.tasks.images import NOISY_DIGITS, OF_DIGITS, dequantised
 from minigen.tasks.shapes import ScoredShapes
 from minigen.tasks.task import Task
 from minigen.train.loop import Run
@@ -313,11 +313,8 @@ RECIPES = [
         PromptedImages(
             "names",
             "1,415 handwritten digits and their names, 8x8, no download",
-            data.digits,
-            tuple("0123456789"),
-            shape=(1, 8, 8),
-            change=noisy_digits,
-            levels=DIGIT_LEVELS,
+            classes=tuple("0123456789"),
+            **OF_DIGITS,
         ),
         {
             "net": partial(UNet, 1, width=32, multipliers=(1, 2), attention=(1,)),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from minigen import data
+from minigen.nets.conv import ConvGenerator
+from minigen.nets.discriminators import ConvDiscriminator
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.minimax import Game, Minimax
 from minigen.recipes.recipe import Recipe, hold_half
@@ -35,6 +37,14 @@ def plane_gan(task: Task, *, scale: float, r1: float, bounded: bool = False) -> 
 def image_gan(task: Task, *, latent: int = 32, hidden: tuple[int, ...] = (256, 256), r1: float = 0.1) -> Minimax:
     """The same game for small images of a task's shape (C, H, W) in [-1, 1]."""
     return Minimax(MLPGenerator(latent, task.shape, hidden=hidden), MLPDiscriminator(task.shape, hidden=hidden), r1=r1)
+
+
+def conv_players(
+    task: Task, *, latent: int = 128, width: int = 64, features: int = 256
+) -> tuple[ConvGenerator, ConvDiscriminator]:
+    """Both networks of a game of larger images, with convolutions."""
+    discriminator = ConvDiscriminator(task.shape, width=width, features=features)
+    return ConvGenerator(latent, task.shape, width=width), discriminator
 
 
 def samples(run: Run, n: int, *conditions: Tensor, seed: int = 1) -> Tensor:

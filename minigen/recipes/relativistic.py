@@ -6,11 +6,9 @@ from functools import partial
 
 from torch import nn
 
-from minigen.nets.conv import ConvGenerator
-from minigen.nets.discriminators import ConvDiscriminator
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.relativistic import Relativistic
-from minigen.recipes.minimax import CIFAR10, DIGITS, FACES, GRID, MNIST, RING, samples
+from minigen.recipes.minimax import CIFAR10, DIGITS, FACES, GRID, MNIST, RING, conv_players, samples
 from minigen.recipes.recipe import Recipe, hold_half
 from minigen.tasks.folder import FolderImages
 from minigen.tasks.task import Task
@@ -36,15 +34,9 @@ def image_pairs(
     return Relativistic(*networks, r1=r1, r2=r2)
 
 
-def conv_pairs(
-    task: Task, *, latent: int = 128, width: int = 64, features: int = 256, r1: float = 1.0, r2: float = 1.0
-) -> Relativistic:
-    """The same game for larger images, with convolutions."""
-    networks = (
-        ConvGenerator(latent, task.shape, width=width),
-        ConvDiscriminator(task.shape, width=width, features=features),
-    )
-    return Relativistic(*networks, r1=r1, r2=r2)
+def conv_pairs(task: Task, *, r1: float = 1.0, r2: float = 1.0, **networks: int) -> Relativistic:
+    """The same game for larger images. networks: what `conv_players` takes."""
+    return Relativistic(*conv_players(task, **networks), r1=r1, r2=r2)
 
 
 def of_folder(path: str | None) -> Recipe:
@@ -90,12 +82,7 @@ RECIPES = [
         full_steps=60_000,
         reaches="2.5 min; all 25 spots, 95 % within 3 standard deviations (exact samples: 99 %; one seed)",
     ),
-    _images(
-        task=DIGITS,
-        steps=3_000,
-        full_steps=30_000,
-        reaches="not measured",
-    ),
+    _images(task=DIGITS, steps=3_000, full_steps=30_000, reaches="not measured"),
     _images(
         task=FACES,
         settings={"latent": 64},
@@ -104,12 +91,7 @@ RECIPES = [
         full_steps=30_000,
         reaches="the settings of chapter 02's; not measured",
     ),
-    _images(
-        task=MNIST,
-        steps=10_000,
-        full_steps=100_000,
-        reaches="the settings of digits; not measured",
-    ),
+    _images(task=MNIST, steps=10_000, full_steps=100_000, reaches="the settings of digits; not measured"),
     _larger(task=CIFAR10, reaches="not measured on a CPU"),
     of_folder(None),
 ]

@@ -6,11 +6,9 @@ from functools import partial
 
 from torch import nn
 
-from minigen.nets.conv import ConvGenerator
-from minigen.nets.discriminators import ConvDiscriminator
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.wasserstein import Wasserstein
-from minigen.recipes.minimax import CIFAR10, DIGITS, MNIST, RING, samples
+from minigen.recipes.minimax import CIFAR10, DIGITS, MNIST, RING, conv_players, samples
 from minigen.recipes.recipe import Recipe, hold_half
 from minigen.tasks.folder import FolderImages
 from minigen.tasks.task import Task
@@ -33,21 +31,9 @@ def image_critic(
     return Wasserstein(*networks, critic_steps=critic_steps, penalty=penalty)
 
 
-def conv_critic(
-    task: Task,
-    *,
-    latent: int = 128,
-    width: int = 64,
-    features: int = 256,
-    critic_steps: int = 5,
-    penalty: float = 10.0,
-) -> Wasserstein:
-    """The same game for larger images, with convolutions."""
-    networks = (
-        ConvGenerator(latent, task.shape, width=width),
-        ConvDiscriminator(task.shape, width=width, features=features),
-    )
-    return Wasserstein(*networks, critic_steps=critic_steps, penalty=penalty)
+def conv_critic(task: Task, *, critic_steps: int = 5, penalty: float = 10.0, **networks: int) -> Wasserstein:
+    """The same game for larger images. networks: what `conv_players` takes."""
+    return Wasserstein(*conv_players(task, **networks), critic_steps=critic_steps, penalty=penalty)
 
 
 def of_folder(path: str | None) -> Recipe:
@@ -86,18 +72,8 @@ RECIPES = [
         full_steps=20_000,
         reaches="not measured",
     ),
-    _images(
-        task=DIGITS,
-        steps=2_000,
-        full_steps=30_000,
-        reaches="not measured",
-    ),
-    _images(
-        task=MNIST,
-        steps=10_000,
-        full_steps=100_000,
-        reaches="the settings of digits; not measured",
-    ),
+    _images(task=DIGITS, steps=2_000, full_steps=30_000, reaches="not measured"),
+    _images(task=MNIST, steps=10_000, full_steps=100_000, reaches="the settings of digits; not measured"),
     _larger(task=CIFAR10, reaches="not measured on a CPU"),
     of_folder(None),
 ]

@@ -8,31 +8,21 @@ from typing import Any
 
 from minigen import data
 from minigen.data.levels import dequantise
-from minigen.tasks.images import Load, ScoredImages
+from minigen.tasks.images import ScoredImages
 from minigen.tasks.labelled import LabelledImages
 
 
-def images_of(path: str | Path | None, size: int) -> Load:
-    """A loader of a folder's images, see `data.folder`; without a path it says that one is missing."""
+def settings_of(path: str | Path | None, size: int) -> dict[str, Any]:
+    """What every task of a folder is given: a loader, see `data.folder`, and noise between the 256 levels."""
 
     def load(split: str) -> data.Images:
         if path is None:
             raise ValueError("this recipe learns from your own images: say where they are, with --data PATH")
         return data.folder(path, size, split=split)
 
-    return load
-
-
-def settings_of(path: str | Path | None, size: int) -> dict[str, Any]:
-    """What every task of a folder is given: (3, size, size), with noise between their 256 levels."""
-    return {
-        "name": "folder",
-        "title": f"your own images, {size}x{size} in colour: --data PATH",
-        "load": images_of(path, size),
-        "shape": (3, size, size),
-        "change": partial(dequantise, num_levels=256),
-        "levels": 256,
-    }
+    title = f"your own images, {size}x{size} in colour: --data PATH"
+    noise = {"change": partial(dequantise, num_levels=256), "levels": 256}
+    return {"name": "folder", "title": title, "load": load, "shape": (3, size, size), **noise}
 
 
 class FolderImages(ScoredImages):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -158,11 +158,7 @@ def dequantised(name: str, title: str, load: Load, shape: tuple[int, ...]) -> Sc
     return ScoredImages(name, title, load, shape=shape, change=partial(dequantise, num_levels=256), levels=256)
 
 
+OF_DIGITS: dict[str, Any] = {"load": data.digits, "shape": (1, 8, 8), "change": noisy_digits, "levels": DIGIT_LEVELS}
 NOISY_DIGITS = ScoredImages(
-    "digits",
-    "1,415 handwritten digits, 8x8, noise between their 17 levels, no download",
-    data.digits,
-    shape=(1, 8, 8),
-    change=noisy_digits,
-    levels=DIGIT_LEVELS,
+    "digits", "1,415 handwritten digits, 8x8, noise between their 17 levels, no download", **OF_DIGITS
 )
