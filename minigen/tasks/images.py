@@ -52,6 +52,8 @@ class RealImages:
         """Distances of samples (N, C, H, W) in [-1, 1] to training and to unseen images."""
         train, unseen = self.real("train"), self.real("test")
         n = min(len(samples), len(train), len(unseen))
+        if n < 2:
+            raise ValueError(f"samples are judged beside at least 2 training and 2 unseen images; got {n} to compare")
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
         made, unseen, known = samples[:n], unseen[:n], train[order[:n]]
         x, y, z = made.flatten(1), unseen.flatten(1), known.flatten(1)
@@ -59,17 +61,19 @@ class RealImages:
         def nearest(a: Tensor, b: Tensor) -> float:
             return metrics.nearest(a, b)[0].mean().item()
 
-        mine, real = metrics.precision_recall(y, x), metrics.precision_recall(y, z)
-        return {
+        figures = {
             "training_images_of_published": Measured(len(train), self.split("train").published),
             "images_compared": Measured(n, n),
             "distance_to_training_images": Measured(nearest(made, train), nearest(unseen, train)),
             "distance_from_unseen_images": Measured(nearest(unseen, made), nearest(unseen, known)),
             "pixel_frechet_distance": Measured(metrics.frechet_distance(x, y), metrics.frechet_distance(z, y)),
             "pixel_kernel_distance": Measured(metrics.kernel_distance(x, y), metrics.kernel_distance(z, y)),
-            "pixel_precision": Measured(mine.precision, real.precision),
-            "pixel_recall": Measured(mine.recall, real.recall),
         }
+        if n > 3:  # fewer have no third neighbour
+            mine, real = metrics.precision_recall(y, x), metrics.precision_recall(y, z)
+            figures["pixel_precision"] = Measured(mine.precision, real.precision)
+            figures["pixel_recall"] = Measured(mine.recall, real.recall)
+        return figures
 
     def picture(self, samples: Tensor) -> Figure:
         """Samples as a picture."""

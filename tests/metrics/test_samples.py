@@ -56,6 +56,23 @@ def test_frechet_distance_is_biased_upwards_as_one_over_n() -> None:
     assert large == pytest.approx(4 * (4 + 5) / (2 * 200), rel=0.1)  # 2D/N of the means, D(D+1)/2N of the covariances
 
 
+@pytest.mark.parametrize(("n", "m"), [(2, 3), (5, 40), (40, 5), (8, 8), (9, 9), (40, 60)])
+def test_frechet_distance_is_that_of_the_covariances_also_where_samples_are_few(n: int, m: int) -> None:
+    """Against the formula of Heusel et al. with a matrix root by eigenvalues, in eight dimensions."""
+    random = torch.Generator().manual_seed(n)
+    x = torch.randn(n, 8, generator=random, dtype=torch.float64)
+    y = 2 + torch.randn(m, 8, generator=random, dtype=torch.float64) @ torch.diag(torch.linspace(0.2, 3, 8).double())
+    s_x, s_y = x.T.cov(), y.T.cov()
+    root = torch.linalg.eigvals(s_x @ s_y).real.clamp(min=0).sqrt().sum()
+    expected = (x.mean(0) - y.mean(0)).square().sum() + s_x.trace() + s_y.trace() - 2 * root
+    assert frechet_distance(x, y) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_frechet_distance_of_few_large_pictures_takes_no_matrix_of_their_size() -> None:
+    x, y = torch.randn(2, 6, 3 * 128 * 128, generator=torch.Generator().manual_seed(0))  # such a matrix is 19 GB
+    assert 2 * 49_000 * (5 / 6) < frechet_distance(x, y) < 3 * 49_152
+
+
 def test_frechet_distance_takes_unbiased_covariances_and_few_samples() -> None:
     x, y = two(6, 4, d=1)
     means, spreads = (x.mean() - y.mean()).item(), (x.std() - y.std()).item()  # torch's std divides by N - 1
