@@ -46,21 +46,19 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     Heusel et al. 2017 (arXiv:1706.08500), eq. 6. It sees two moments and nothing else. Finite samples bias it upwards,
     about in proportion to 1/N, so that two numbers at different N do not compare (Chong and Forsyth 2020,
     arXiv:1911.07023): two samples of one Gaussian of unit variances are D (D + 5) / 2N apart on average, N much larger
-    than D. With N <= D the covariances are singular and the distance is still defined; then it takes N M D operations
-    in place of D^3, and no D x D matrix: with S_x = A^T A and S_y = B^T B, the trace of the root of S_x S_y is the sum
-    of the singular values of A B^T.
+    than D. With N <= D the covariances are singular and the distance is still defined. Where all samples are fewer than
+    D, it is taken in the space that they span, which keeps it and needs no D x D matrix.
 
     >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
     >>> round(frechet_distance(x, x + torch.tensor([3.0, 0.0])), 6)  # the means are 3 apart, the covariances the same
     9.0
     """
     x, y = _features(x, y)
-    if min(len(x), len(y)) > x.shape[1]:
-        return gaussian_w2_squared(*moment_match(x, correction=1), *moment_match(y, correction=1)).item()
-    a, b = ((f - f.mean(0)) / math.sqrt(len(f) - 1) for f in (x, y))
-    means = (x.mean(0) - y.mean(0)).square().sum()
-    shared = torch.linalg.svdvals(a @ b.T).sum()
-    return float(means + a.square().sum() + b.square().sum() - 2 * shared)
+    if len(x) + len(y) < x.shape[1]:
+        axes = torch.linalg.qr(torch.cat([x, y]).T).Q  # (D, N + M), orthonormal
+        x, y = x @ axes, y @ axes
+    squared = gaussian_w2_squared(*moment_match(x, correction=1), *moment_match(y, correction=1)).item()
+    return max(0.0, squared)  # of a set and itself it may round to less
 
 
 def kernel_distance(x: Tensor, y: Tensor, *, degree: int = 3) -> float:

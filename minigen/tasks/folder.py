@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from minigen.tasks.labelled import LabelledImages
 def settings_of(path: str | Path | None, size: int) -> dict[str, Any]:
     """What every task of a folder is given: a loader, see `data.folder`, and noise between the 256 levels."""
 
+    @cache
     def load(split: str) -> data.Images:
         if path is None:
             raise ValueError("this recipe learns from your own images: say where they are, with --data PATH")

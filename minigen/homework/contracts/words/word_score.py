@@ -1,4 +1,4 @@
-"""The exercise `words.matching_score`: how well the words of a caption fit what they found in an image."""
+"""The exercise `words.word_score`: how well the words of a caption fit what they found in an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigen.homework.mistakes import CUT
 from minigen.objectives import words as objective
 
 
-def matching_score(context: Tensor, words: Tensor, mask: Tensor, gamma2: float) -> Tensor:
+def word_score(context: Tensor, words: Tensor, mask: Tensor, gamma2: float) -> Tensor:
     """log(sum of exp(gamma2 cosine)) / gamma2 over the words (T, D) where the mask (T,) is True, a number."""
     return objective.word_score(context, words, gamma2=gamma2, mask=mask)
 
@@ -51,7 +51,7 @@ def _captions() -> list[Input]:
 
 
 CONTRACT = Contract(
-    matching_score,
+    word_score,
     _captions,
     {
         "padding counts": (
@@ -127,7 +127,7 @@ CONTRACT = Contract(
             "takes minus the distances; the score is made of cosines",
         ),
         "sign": (
-            lambda c, e, m, g: -matching_score(c, e, m, g),
+            lambda c, e, m, g: -word_score(c, e, m, g),
             "a score is high where the words fit; leave out the minus",
         ),
         "the worst word": (
@@ -145,7 +145,7 @@ CONTRACT = Contract(
             ),
             "subtracts the largest of all, padding included, so that words far below it sum to 0 and its log is -inf",
         ),
-        "no gradient": (lambda c, e, m, g: matching_score(c, e, m, g).detach(), CUT),
+        "no gradient": (lambda c, e, m, g: word_score(c, e, m, g).detach(), CUT),
     },
     gradients("context", "words"),
 )
