@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_count, need_finite, need_float, need_index, need_number, need_seed, need_shape
+from minigen.data.checks import need_count, need_finite, need_index, need_number, need_numbers, need_seed, need_shape
 
 from . import captions
 from .drawing import COLOURS, KINDS
@@ -197,8 +197,7 @@ class Shapes:
     def to_levels(self, x: Tensor) -> Tensor:
         """RGB images (B, 3, H, W) as numbers (B, 1, H, W) of the palette colours nearest to their pixels."""
         need_shape("images", x, "B", 3, "H", "W")
-        need_float("images", x)
-        need_finite("images", x)
+        need_numbers("images", x)
         palette = self.palette.to(x)
         closeness = torch.einsum("bchw,kc->bkhw", x, palette) - palette.square().sum(1)[:, None, None] / 2
         return closeness.argmax(1, keepdim=True)
