@@ -24,11 +24,9 @@ class Cache(Protocol):
 
     def logits(self, row: int, column: int) -> Tensor:
         """Logits of this pixel, (n, K), given those put before it."""
-        ...
 
     def append(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,), int64."""
-        ...
 
 
 class MaskedConv2d(nn.Conv2d):

@@ -123,11 +123,9 @@ class Likelihood(Protocol):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log p(x | z) from the decoder's output, nats, (B,)."""
-        ...
 
     def mean(self, output: Tensor) -> Tensor:
         """The mean image, in the shape and range of images."""
-        ...
 
 
 class Bernoulli:

@@ -39,15 +39,12 @@ class Task(Protocol):
 
     def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Batches | Stream:
         """Endless batches, resumable. Raises what `minigen.data` raises for missing files."""
-        ...
 
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """Figures of quality of samples (N, *shape) on the CPU."""
-        ...
 
     def picture(self, samples: Tensor) -> Figure:
         """Samples as a picture."""
-        ...
 
 
 @runtime_checkable
@@ -56,8 +53,6 @@ class ScoredTask(Task, Protocol):
 
     def held_out(self) -> Tensor:
         """Images that no training saw, (N, *shape) on the CPU; the same at each call."""
-        ...
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
         """Figures of a model whose negative log-likelihood on these is `nats`, nats/image."""
-        ...

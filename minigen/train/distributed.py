@@ -38,19 +38,15 @@ class Sync(Protocol):
 
     def shard(self, batch: Any) -> Any:
         """This rank's rows of a batch."""
-        ...
 
     def average_(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over the ranks."""
-        ...
 
     def broadcast_(self, tensors: list[Tensor]) -> None:
         """Give every rank the tensors of rank 0."""
-        ...
 
     def host_mean(self, numbers: list[float]) -> list[float]:
         """The mean of each number over the ranks, known to the host without waiting for a device."""
-        ...
 
 
 class ProcessGroup:
