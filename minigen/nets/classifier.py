@@ -36,13 +36,11 @@ class ConvClassifier(nn.Module):
             raise TypeError(f"images must be floating point in [-1, 1]; got {x.dtype}: call data.to_float first")
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        found: Tensor = self.body(x)
-        return found
+        return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, classes)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
+        return self.head(self.features(x))
 
 
 def warp(x: Tensor, *, generator: torch.Generator, turn: float = 0.2, zoom: float = 0.15, move: float = 0.12) -> Tensor:

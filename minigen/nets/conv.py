@@ -112,8 +112,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same."""
-        added: Tensor = x + self.branch(x)
-        return added
+        return x + self.branch(x)
 
 
 class CodeEncoder(nn.Module):
@@ -135,8 +134,7 @@ class CodeEncoder(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(f"images must be (B, {self.channels}, H, W), H and W multiples of 4; got {tuple(x.shape)}")
         need_scaled("images", x)
-        z: Tensor = self.net(x)
-        return z
+        return self.net(x)
 
 
 class CodeDecoder(nn.Module):

@@ -54,8 +54,7 @@ class ConditionalNorm(nn.Module):
     def forward(self, h: Tensor, label: Tensor) -> Tensor:
         """(B, C, H, W) and numbers (B, label_dim) to (B, C, H, W)."""
         gamma, beta = self.affine(label)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
-        y: Tensor = (1 + gamma) * self.norm(h) + beta
-        return y
+        return (1 + gamma) * self.norm(h) + beta
 
 
 class Discriminator(nn.Module):
@@ -99,8 +98,7 @@ class Discriminator(nn.Module):
         if self.condition == "concatenation":
             numbers = labels(label, len(x), self.label_dim or 0, x.dtype)
             x = torch.cat([x, append_dims(numbers, x)], dim=1)
-        found: Tensor = self.trunk(x)
-        return found
+        return self.trunk(x)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, *shape), and what stands for its label, to logits (B,)."""

@@ -137,5 +137,4 @@ class MLPDenoiser(nn.Module):
             wanted = f"points must be (B, {self.dim}) and log_snr (B,)"
             raise ValueError(f"{wanted}; got {tuple(x.shape)} and {tuple(log_snr.shape)}")
         need_scaled("points", x)
-        out: Tensor = self.net(torch.cat([x, sinusoidal(log_snr, self.features)], dim=1))
-        return out
+        return self.net(torch.cat([x, sinusoidal(log_snr, self.features)], dim=1))

@@ -83,13 +83,11 @@ class PixelTransformer(nn.Module):
             if context is not None:
                 raise ValueError("this net takes no context; make it with context_dim=...")
             return self.last.weight.new_zeros(1, 1)
-        added: Tensor = self.given(encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context"))
-        return added
+        return self.given(encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context"))
 
     def logits(self, h: Tensor) -> Tensor:
         """Features (..., width) to logits (..., K)."""
-        found: Tensor = self.last(self.norm(h))
-        return found
+        return self.last(self.norm(h))
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> TransformerCache:
         """A cached pass over n images: keys and values of the tokens so far."""

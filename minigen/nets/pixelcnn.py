@@ -95,8 +95,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2h, H, W) to the same."""
         y: Tensor = self.masked(self.narrow(x.relu()).relu())
-        added: Tensor = x + self.widen(y.relu())
-        return added
+        return x + self.widen(y.relu())
 
 
 class PixelCNN(nn.Module):
@@ -240,8 +239,7 @@ class GatedPixelCNN(nn.Module):
         context = self._encode(context, len(x))
         for layer in self.layers:
             v, h = layer(v, h, context)
-        logits: Tensor = self.last(self.hidden(h.relu()).relu())
-        return logits
+        return self.last(self.hidden(h.relu()).relu())
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> GatedCache:
         """A cached pass over n images: whole rows of the vertical stack, single pixels of the horizontal one."""

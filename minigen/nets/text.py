@@ -95,13 +95,11 @@ class PromptedPixels(nn.Module):
 
     def forward(self, levels: Tensor, tokens: Tensor) -> Tensor:
         """Levels (B, 1, H, W) and captions (B, T) to logits (B, K, H, W)."""
-        logits: Tensor = self.net(levels, self.words(tokens).pooled)
-        return logits
+        return self.net(levels, self.words(tokens).pooled)
 
     def init_cache(self, n: int, height: int, width: int, tokens: Tensor) -> Cache:
         """A cached pass over n images, for captions (n, T)."""
-        begun: Cache = self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
-        return begun
+        return self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
 
 
 class ImageEncoder(nn.Module):
@@ -138,8 +136,7 @@ class ImageEncoder(nn.Module):
 
     def regions(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to tokens (B, h w, width), not checked."""
-        tokens: Tensor = self.norm(self.net(x).flatten(2).mT)
-        return tokens
+        return self.norm(self.net(x).flatten(2).mT)
 
 
 class Captioner(nn.Module):

@@ -142,8 +142,7 @@ class Conditional(Minimax):
 
     def logits(self, x: Tensor, label: Tensor) -> Tensor:
         """What the discriminator says of pairs, (B,)."""
-        found: Tensor = self.discriminator(x, label) if self.hears else self.discriminator(x)
-        return found
+        return self.discriminator(x, label) if self.hears else self.discriminator(x)
 
     def turns(  # type: ignore[override]
         self, batch: tuple[Tensor, Tensor], rng: Rng

@@ -262,8 +262,7 @@ class Denoiser(nn.Module):
         """What the network itself gives for x_t (B, ...), where alpha^2 + sigma^2 = 1."""
         a, s = (append_dims(part, x_t).flatten() for part in (alpha, sigma))
         log_snr = (2 * (a.log() - s.log())).clamp(-LIMIT, LIMIT).expand(len(x_t))
-        output: Tensor = self.net(x_t, log_snr, *context)
-        return output
+        return self.net(x_t, log_snr, *context)
 
     def forward(self, x_t: Tensor, alpha: Number, sigma: Number, *context: Tensor) -> Tensor:
         """E[x_0 | x_t] as the network sees it, (B, ...)."""
@@ -306,8 +305,7 @@ class TimestepAdapter(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, *context: Tensor) -> Tensor:
         """Images (B, ...) at levels (B,), in nats, to what the network gives for them, (B, ...)."""
-        output: Tensor = self.net(x, self.index(log_snr).to(x.dtype), *context)
-        return output
+        return self.net(x, self.index(log_snr).to(x.dtype), *context)
 
 
 class Diffusion(Objective):

@@ -161,8 +161,7 @@ class Game(Objective):
 
     def draw(self, network: nn.Module, z: Tensor, *conditions: Tensor) -> Tensor:
         """What a generator makes of latents (n, latent) and conditions (n, ...): (n, ...)."""
-        samples: Tensor = network(z, *conditions)
-        return samples
+        return network(z, *conditions)
 
 
 class Minimax(Game):
@@ -260,8 +259,7 @@ class DiracGAN:
         if rule not in ("simultaneous", "alternating"):
             raise ValueError(f'rule must be "simultaneous" or "alternating"; got {rule!r}')
         round_of = getattr(self, rule)
-        values: Tensor = torch.linalg.eigvals(jacobian_at_equilibrium(lambda state: round_of(state, step_size)))
-        return values
+        return torch.linalg.eigvals(jacobian_at_equilibrium(lambda state: round_of(state, step_size)))
 
     def simultaneous(self, state: Tensor, step_size: float) -> Tensor:
         """Both players step at once."""

@@ -94,8 +94,7 @@ class VQModel(nn.Module):
 
     def output(self, vectors: Tensor) -> Tensor:
         """Vectors (B, h, w, D) to what the likelihood takes."""
-        output: Tensor = self.decoder(vectors.movedim(-1, 1))
-        return output
+        return self.decoder(vectors.movedim(-1, 1))
 
     def decode(self, index: Tensor) -> Tensor:
         """Indices (B, h, w) to mean images (B, C, H, W)."""
