@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +25,6 @@ from minigen.tasks.shapes import ScoredShapes
 from minigen.tasks.task import Measured
 from minigen.worlds import ExactCaptions, Shapes
 from minigen.worlds.shapes import Split
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Condition = Literal["tokens", "words", "labels"]
 Score = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and tokens (n, T) to scores (n, n)
@@ -213,7 +210,7 @@ class PromptedShapes(CaptionedShapes):
                 places, total = places * len(values) + factors[:, column], total * len(values)
         return metrics.evenness(places, total)
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples of all captions as a picture."""
         return show.image_grid(samples[:: max(1, len(samples) // 64)][:64], columns=8)
 
@@ -293,7 +290,7 @@ class Described(Captioned):
         match = (samples[:, None] == self.tokens).all(2)  # (n, C)
         return pairs, match[torch.arange(len(samples)), pairs.number].double(), match.any(1).double()
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Images and what was said of them; in colour where it is wrong."""
         from matplotlib import pyplot as plt
 

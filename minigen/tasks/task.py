@@ -5,16 +5,13 @@ A batch is images x (B, *shape), or (x, *conditions) where images come with what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from minigen import metrics
+from minigen import metrics, show
 from minigen.data.batches import Batches, Stream
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Measured(NamedTuple):
@@ -43,7 +40,7 @@ class Task(Protocol):
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """Figures of quality of samples (N, *shape) on the CPU."""
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples as a picture."""
 
 
