@@ -9,7 +9,8 @@ and `append(levels, row, column)`. It gives the numbers of `forward`, up to roun
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,7 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.levels = levels
         self.first = MaskedConv2d(levels, 2 * width, 7, mask="A")
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.blocks: Any = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.hidden, self.last = nn.Conv2d(2 * width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +147,6 @@ class PixelCNNCache:
     def __init__(self, net: PixelCNN, n: int, height: int, width: int) -> None:
         self.levels, self.first, self.blocks = net.levels, net.first.init_cache(n, height, width), []
         for block in net.blocks:
-            assert isinstance(block, ResidualBlock)
             masked = block.masked.init_cache(n, height, width)
             self.blocks.append((pointwise(block.narrow), masked, pointwise(block.widen)))
         self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
@@ -221,16 +221,9 @@ class GatedPixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.context_dim = levels, context_dim
-        self.layers = nn.ModuleList(
-            GatedLayer(
-                width if i else levels,
-                width,
-                reach=max(1, reach // 2) if i else reach,
-                context_dim=context_dim,
-                first=not i,
-            )
-            for i in range(layers)
-        )
+        first = GatedLayer(levels, width, reach=reach, context_dim=context_dim, first=True)
+        more = partial(GatedLayer, width, width, reach=max(1, reach // 2), context_dim=context_dim, first=False)
+        self.layers: Any = nn.ModuleList([first, *(more() for _ in range(1, layers))])
         self.hidden, self.last = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -258,10 +251,8 @@ class GatedCache:
 
     @torch.no_grad()
     def __init__(self, net: GatedPixelCNN, n: int, height: int, width: int, context: Tensor | None) -> None:
-        self.levels, self.row, self.layers = net.levels, -1, []
-        for layer in net.layers:
-            assert isinstance(layer, GatedLayer)
-            self.layers.append(LayerCache(layer, n, height, width, context))
+        self.levels, self.row = net.levels, -1
+        self.layers = [LayerCache(layer, n, height, width, context) for layer in net.layers]
         self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
 
     @torch.no_grad()
