@@ -45,10 +45,8 @@ class ExactConditionals:
         if not torch.equal(numbers.sort().values, torch.arange(size * size)):
             raise ValueError(f"order must hold each of 0..{size * size - 1} once")
         self.world._parts(x)  # refuses what is no image of this world
-        cache, found = (
-            self.init_cache(len(x), size, size),
-            torch.empty(len(x), self.levels, size, size, dtype=torch.float64),
-        )
+        cache = self.init_cache(len(x), size, size)
+        found = torch.empty(len(x), self.levels, size, size, dtype=torch.float64)
         for row, column in ((n // size, n % size) for n in numbers.tolist()):
             found[:, :, row, column] = cache.logits(row, column)
             cache.append(x[:, 0, row, column], row, column)
