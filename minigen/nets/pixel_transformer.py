@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minigen.data.checks import need_entry
-from minigen.nets.conditioning import encode_label
+from minigen.nets.conditioning import encode_context
 from minigen.nets.transformer import TransformerBlock
 
 
@@ -78,11 +78,8 @@ class PixelTransformer(nn.Module):
 
     def offset(self, context: Tensor | None, n: int) -> Tensor:
         """What the context adds to every token of n images, (n, width); (1, 1) without one."""
-        if self.given is None:
-            if context is not None:
-                raise ValueError("this net takes no context; make it with context_dim=...")
-            return self.last.weight.new_zeros(1, 1)
-        return self.given(encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context"))
+        numbers = encode_context(context, n, self.context_dim, self.last.weight.dtype)
+        return self.last.weight.new_zeros(1, 1) if self.given is None else self.given(numbers)
 
     def logits(self, h: Tensor) -> Tensor:
         """Features (..., width) to logits (..., K)."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minigen.data.checks import need_entry
-from minigen.nets.conditioning import encode_label
+from minigen.nets.conditioning import encode_context
 
 
 class Cache(Protocol):
@@ -229,21 +229,15 @@ class GatedPixelCNN(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Levels (B, 1, H, W), int64, and a context (B, features), or classes (B,), to logits (B, K, H, W)."""
         v = h = one_hot(x, self.levels, self.last.weight.dtype)
-        context = self._encode(context, len(x))
+        context = encode_context(context, len(x), self.context_dim, self.last.weight.dtype)
         for layer in self.layers:
             v, h = layer(v, h, context)
         return self.last(self.hidden(h.relu()).relu())
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> GatedCache:
         """A cached pass over n images: whole rows of the vertical stack, single pixels of the horizontal one."""
-        return GatedCache(self, n, height, width, self._encode(context, n))
-
-    def _encode(self, context: Tensor | None, n: int) -> Tensor | None:
-        if not self.context_dim and context is None:
-            return None
-        if not self.context_dim:
-            raise ValueError("this net takes no context; make it with context_dim=...")
-        return encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context")
+        context = encode_context(context, n, self.context_dim, self.last.weight.dtype)
+        return GatedCache(self, n, height, width, context)
 
 
 class GatedCache:
