@@ -276,14 +276,6 @@ class Described(Captioned):
         """n images that no training saw, and what they show; the same at each call."""
         raise NotImplementedError
 
-    def bounds(self, score: Score) -> dict[str, Measured]:
-        """Figures of a model that scores images and captions."""
-        raise NotImplementedError
-
-    def nll(self, log_prob: LogProb) -> dict[str, Measured]:
-        """Figures of a model that gives captions a probability."""
-        raise NotImplementedError
-
     def _right(self, samples: Tensor) -> tuple[Pairs, Tensor, Tensor]:
         """The images that samples (n, T) are about, whether each is the caption, and whether it is any caption."""
         pairs = self.test_pairs(len(samples))
