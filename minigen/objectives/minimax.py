@@ -142,11 +142,7 @@ class Game(Objective):
 
     @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        *conditions: Tensor,
-        generator: torch.Generator | None = None,
-        network: nn.Module | None = None,
+        self, n: int, *conditions: Tensor, generator: torch.Generator | None = None, network: nn.Module | None = None
     ) -> Tensor:
         """n samples from G, or from `network` (an average of it), for conditions (n, ...) where G takes any.
 

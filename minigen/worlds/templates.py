@@ -116,12 +116,7 @@ class Templates:
         return torch.cat([self._argmax(ll) for ll in self._blocks(x)])
 
     def mean_template(
-        self,
-        x: Tensor,
-        *,
-        alpha: float | Tensor = 1.0,
-        sigma: float | Tensor = 0.0,
-        allowed: Tensor | None = None,
+        self, x: Tensor, *, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0, allowed: Tensor | None = None
     ) -> Tensor:
         """E[template | x], (B, parts, d); among those that are `allowed`, bool (B, parts, n), where it is given."""
         self._gaussian()
