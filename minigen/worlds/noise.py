@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_number
-
 from .precision import exact
 
 
@@ -14,7 +12,8 @@ class GaussianNoise:
     """Every number of a template is seen plus independent Gaussian noise of standard deviation `std`."""
 
     def __init__(self, std: float) -> None:
-        need_number("noise, a standard deviation,", std, low=0, open=True)
+        if not 0 < std < math.inf:
+            raise ValueError(f"noise must be a positive standard deviation, a finite number; got {std}")
         self.std = std
         self.kl_per_distance = 1 / (2 * std**2)
         self.bhattacharyya_per_distance = 1 / (8 * std**2)
