@@ -25,10 +25,8 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     """
     need_shape("references", references, "N", *queries.shape[1:])
     if queries.ndim < 2 or not len(references):
-        raise ValueError(
-            f"queries must be (B, ...) and references (N, ...), N at least 1; got {tuple(queries.shape)} and "
-            f"{tuple(references.shape)}"
-        )
+        got = f"{tuple(queries.shape)} and {tuple(references.shape)}"
+        raise ValueError(f"queries must be (B, ...) and references (N, ...), N at least 1; got {got}")
     for name, x in (("queries", queries), ("references", references)):
         need_numbers(name, x)
     x, y = exact(queries.flatten(1)), exact(references.flatten(1))

@@ -344,9 +344,8 @@ class DescribedShapes(Described, CaptionedShapes):
             f"bound_nats_among_{size}": Measured(*(blocks(information_bound, s, size) for s in (mine, best)))
             for size in (64, n)
         }
-        figures["information_nats"] = Measured(
-            figures[f"bound_nats_among_{n}"].model, self.seen.information(x).mean().item()
-        )
+        shown, there = figures[f"bound_nats_among_{n}"].model, self.seen.information(x).mean().item()
+        figures["information_nats"] = Measured(shown, there)
         found = (blocks(recall_at_k, s, 64) for s in (mine, best))
         return figures | {"found_among_64": Measured(*found)}
 
@@ -381,10 +380,8 @@ class DescribedImages(Described, CaptionedImages):
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """The share of captions (n, T) that are right, of unseen images."""
         _, right, real = self._right(samples)
-        return {
-            "names_right": Measured(right.mean().item(), None),
-            "names_of_a_class": Measured(real.mean().item(), None),
-        }
+        shares = {"names_right": right, "names_of_a_class": real}
+        return {name: Measured(share.mean().item(), None) for name, share in shares.items()}
 
     def bounds(self, score: Score) -> dict[str, Measured]:
         """The lower bound of the information in nats by the test split, in batches of 64; nobody knows the truth."""

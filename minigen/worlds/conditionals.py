@@ -65,10 +65,9 @@ class ExactConditionals:
         (H W, H W) bool, whether the guess at the pixel of the row sees that of the column, as `nets.view` finds.
         """
         size, points = self.world.size, self.world._core.points
-        if seen.shape != (size * size, size * size) or self.world.shapes != 1:
-            raise ValueError(
-                f"seen must be {(size * size, size * size)}, the world of one shape; got {tuple(seen.shape)}"
-            )
+        pairs = (size * size, size * size)
+        if seen.shape != pairs or self.world.shapes != 1:
+            raise ValueError(f"seen must be {pairs}, the world of one shape; got {tuple(seen.shape)}")
         keep, other = self._given_template.max(), self._given_template.min()
         found = []
         for part in torch.split(self.world._parts(x), 25):

@@ -297,9 +297,8 @@ class Shapes:
         self._need_factors(factors)
         limits = torch.tensor([len(value) for value in self.values.values()])
         if (factors.cpu() >= limits).any():
-            raise ValueError(
-                f"factors must be below the number of values, {limits.tolist()}; got {factors.amax(0).tolist()}"
-            )
+            most = factors.amax(0).tolist()
+            raise ValueError(f"factors must be below the number of values, {limits.tolist()}; got {most}")
         rows = [dict(zip(self.factor_names, row, strict=True)) for row in factors.tolist()]
         return [captions.write(row, self.values, self.shapes) for row in rows]
 
