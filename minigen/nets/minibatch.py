@@ -18,8 +18,7 @@ def closeness(rows: Tensor) -> Tensor:
     need_float("rows", rows)
     need_shape("rows", rows, "B", "K", "L")
     apart = (rows[:, None] - rows[None]).abs().sum(3)  # (B, B, K)
-    near: Tensor = torch.exp(-apart).sum(1) - 1
-    return near
+    return torch.exp(-apart).sum(1) - 1
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -72,5 +71,4 @@ class Packed(nn.Module):
         """(B, *shape) to (B / pack,)."""
         if x.ndim < 2 or len(x) % self.pack:
             raise ValueError(f"samples must be (B, ...), B a multiple of pack = {self.pack}; got {tuple(x.shape)}")
-        logits: Tensor = self.network(x.reshape(-1, self.pack * x.shape[1], *x.shape[2:]))
-        return logits
+        return self.network(x.reshape(-1, self.pack * x.shape[1], *x.shape[2:]))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_entry, need_scaled
+from minigen.data.checks import need_batch, need_entry
 from minigen.data.vocabulary import BOS, EOS, PAD
 from minigen.nets.attention import Attention
 from minigen.nets.conv import Residual, downsample
@@ -95,13 +95,11 @@ class PromptedPixels(nn.Module):
 
     def forward(self, levels: Tensor, tokens: Tensor) -> Tensor:
         """Levels (B, 1, H, W) and captions (B, T) to logits (B, K, H, W)."""
-        logits: Tensor = self.net(levels, self.words(tokens).pooled)
-        return logits
+        return self.net(levels, self.words(tokens).pooled)
 
     def init_cache(self, n: int, height: int, width: int, tokens: Tensor) -> Cache:
         """A cached pass over n images, for captions (n, T)."""
-        begun: Cache = self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
-        return begun
+        return self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
 
 
 class ImageEncoder(nn.Module):
@@ -132,16 +130,13 @@ class ImageEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoded:
         """(B, C, H, W) to tokens (B, h w, width) and pooled (B, width). Another shape is a ValueError."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("images", x)
+        need_batch("images", x, *self.shape)
         tokens = self.regions(x)
         return Encoded(tokens, self.pool(self.query.expand(len(x), -1, -1), tokens)[:, 0])
 
     def regions(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to tokens (B, h w, width), not checked."""
-        tokens: Tensor = self.norm(self.net(x).flatten(2).mT)
-        return tokens
+        return self.norm(self.net(x).flatten(2).mT)
 
 
 class Captioner(nn.Module):

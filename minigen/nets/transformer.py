@@ -9,6 +9,8 @@ and words that most callers do not have would hide them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,8 +47,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, width) to the same; mask: bool (B, T), False for tokens that are not to be seen."""
         x = x + self.attention(self.norm_attention(x), mask=mask)
-        added: Tensor = x + self.mlp(self.norm_mlp(x))
-        return added
+        return x + self.mlp(self.norm_mlp(x))
 
     def init_cache(self, n: int, length: int) -> BlockCache:
         """A cached pass over n sequences of at most this length, for a causal block."""
@@ -58,11 +59,9 @@ class BlockCache:
 
     @torch.no_grad()
     def __init__(self, block: TransformerBlock, n: int, length: int) -> None:
-        up, down = block.mlp[0], block.mlp[2]
-        assert isinstance(up, nn.Linear)
-        assert isinstance(down, nn.Linear)
+        layers: list[Any] = [block.mlp[0], block.mlp[2]]
         self.attention: AttentionCache = block.attention.init_cache(n, length)
-        self.up, self.down = ((layer.weight, layer.bias) for layer in (up, down))
+        self.up, self.down = ((layer.weight, layer.bias) for layer in layers)
         self.norm_attention, self.norm_mlp = (
             (norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in (block.norm_attention, block.norm_mlp)
         )
@@ -96,5 +95,4 @@ class ModulatedBlock(nn.Module):
         x = x + gate * self.places(modulate(x, shift, scale))
         if self.words is not None:
             x = x + self.words(functional.layer_norm(x, x.shape[-1:]), cond.context, cond.mask)
-        added: Tensor = x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))
-        return added
+        return x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))

@@ -49,9 +49,8 @@ class Schedule:
         alpha_bar = alpha_bar.detach().double().cpu()
         inside = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and alpha_bar[0] < 1 and alpha_bar[-1] >= 0
         if not inside or not (alpha_bar.diff() < 0).all():
-            got = f"{tuple(alpha_bar.shape)}" + (
-                f" from {alpha_bar[0]:g} to {alpha_bar[-1]:g}" if alpha_bar.ndim == 1 and len(alpha_bar) else ""
-            )
+            ends = f" {_ends(alpha_bar)}" if alpha_bar.ndim == 1 and len(alpha_bar) else ""
+            got = f"{tuple(alpha_bar.shape)}{ends}"
             raise ValueError(f"alpha_bar must be (T,), strictly decreasing, from below 1 to 0 or more; got {got}")
         self.alpha_bar = alpha_bar
         self.alpha, self.sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -134,10 +133,8 @@ def need_path(path: Path) -> None:
         raise TypeError(f"path must be a Path, levels from noise to data; got {type(path).__name__}: {todo}")
     a, s = (torch.as_tensor(part).detach().double().cpu() for part in (path.alpha, path.sigma))
     if a.ndim != 1 or a.shape != s.shape or len(a) < 2:
-        raise ValueError(
-            f"a path must have 2 levels or more, alpha and sigma both (steps + 1,); got {tuple(a.shape)} "
-            f"and {tuple(s.shape)}"
-        )
+        got = f"{tuple(a.shape)} and {tuple(s.shape)}"
+        raise ValueError(f"a path must have 2 levels or more, alpha and sigma both (steps + 1,); got {got}")
     falls = ((s[1:] * a[:-1] < s[:-1] * a[1:]) & (a[1:] > 0) & (s[:-1] > 0)).all()
     if not (falls and a[0] >= 0 and s[-1] >= 0 and a.isfinite().all() and s.isfinite().all()):
         raise ValueError(
@@ -262,8 +259,7 @@ class Denoiser(nn.Module):
         """What the network itself gives for x_t (B, ...), where alpha^2 + sigma^2 = 1."""
         a, s = (append_dims(part, x_t).flatten() for part in (alpha, sigma))
         log_snr = (2 * (a.log() - s.log())).clamp(-LIMIT, LIMIT).expand(len(x_t))
-        output: Tensor = self.net(x_t, log_snr, *context)
-        return output
+        return self.net(x_t, log_snr, *context)
 
     def forward(self, x_t: Tensor, alpha: Number, sigma: Number, *context: Tensor) -> Tensor:
         """E[x_0 | x_t] as the network sees it, (B, ...)."""
@@ -306,8 +302,7 @@ class TimestepAdapter(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, *context: Tensor) -> Tensor:
         """Images (B, ...) at levels (B,), in nats, to what the network gives for them, (B, ...)."""
-        output: Tensor = self.net(x, self.index(log_snr).to(x.dtype), *context)
-        return output
+        return self.net(x, self.index(log_snr).to(x.dtype), *context)
 
 
 class Diffusion(Objective):
