@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_float, need_number, need_numbers, need_shape
+from minigen.data.checks import need_finite, need_float, need_number, need_shape
 from minigen.worlds.precision import exact, like, widen
 
 
@@ -20,7 +20,8 @@ class Mixture(nn.Module):
 
     def __init__(self, means: Tensor, std: float) -> None:
         super().__init__()
-        need_numbers("means", means, todo="take samples of the data")
+        need_float("means", means)
+        need_finite("means", means, todo="take samples of the data")
         need_number("std", std, low=0, open=True)
         if means.ndim < 2 or not means.numel():
             raise ValueError(f"means must be (K, ...), K at least 1; got {tuple(means.shape)}")
