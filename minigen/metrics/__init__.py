@@ -26,8 +26,32 @@ from minigen.metrics.worlds import (
     varied_entropy,
 )
 
-__all__ = ["HIGH_QUALITY_CEILING", "Coverage", "Estimate", "FreeEntropy", "ModeReport", "PrecisionRecall"]
-__all__ += ["bits_per_dim", "coverage", "evenness", "frechet_distance", "free_entropy", "gaussian_kl"]
-__all__ += ["gaussian_w2_squared", "inception_score", "kernel_distance", "modes", "moment_match", "nearest", "nll"]
-__all__ += ["obeyed_mask", "precision_recall", "region_score", "relative_gap", "valid_mask", "validity"]
-__all__ += ["varied_entropy", "wasserstein_1d"]
+__all__ = [
+    "HIGH_QUALITY_CEILING",
+    "Coverage",
+    "Estimate",
+    "FreeEntropy",
+    "ModeReport",
+    "PrecisionRecall",
+    "bits_per_dim",
+    "coverage",
+    "evenness",
+    "frechet_distance",
+    "free_entropy",
+    "gaussian_kl",
+    "gaussian_w2_squared",
+    "inception_score",
+    "kernel_distance",
+    "modes",
+    "moment_match",
+    "nearest",
+    "nll",
+    "obeyed_mask",
+    "precision_recall",
+    "region_score",
+    "relative_gap",
+    "valid_mask",
+    "validity",
+    "varied_entropy",
+    "wasserstein_1d",
+]

@@ -25,11 +25,49 @@ from minigen.nets.transformer import ModulatedBlock, TransformerBlock
 from minigen.nets.unet import UNet
 from minigen.nets.words import ConditioningAugmentation, RegionEncoder, WordGenerator
 
-__all__ = ["Attention", "Captioner", "CodeDecoder", "CodeEncoder", "ConditionalNorm", "ConditioningAugmentation"]
-__all__ += ["ConvClassifier", "ConvDiscriminator", "ConvEncoder", "ConvGenerator", "DenseDiscriminator"]
-__all__ += ["DenseGenerator", "DiT", "Discriminator", "GatedPixelCNN", "ImageEncoder", "LabelledGenerator"]
-__all__ += ["LinearEncoder", "MLPDenoiser", "MLPDiscriminator", "MLPEncoder", "MLPGenerator", "MaskedConv2d"]
-__all__ += ["MinibatchDiscrimination", "Mixture", "ModulatedBlock", "Packed", "PixelCNN", "PixelRNN"]
-__all__ += ["PixelTransformer", "Prompted", "PromptedPixels", "RegionEncoder", "SelfAttention", "TextEncoder"]
-__all__ += ["TransformerBlock", "UNet", "WordGenerator", "field_of_view", "lipschitz_bound", "minibatch_std"]
-__all__ += ["power_iteration", "record_attention", "spectrally_normalised"]
+__all__ = [
+    "Attention",
+    "Captioner",
+    "CodeDecoder",
+    "CodeEncoder",
+    "ConditionalNorm",
+    "ConditioningAugmentation",
+    "ConvClassifier",
+    "ConvDiscriminator",
+    "ConvEncoder",
+    "ConvGenerator",
+    "DenseDiscriminator",
+    "DenseGenerator",
+    "DiT",
+    "Discriminator",
+    "GatedPixelCNN",
+    "ImageEncoder",
+    "LabelledGenerator",
+    "LinearEncoder",
+    "MLPDenoiser",
+    "MLPDiscriminator",
+    "MLPEncoder",
+    "MLPGenerator",
+    "MaskedConv2d",
+    "MinibatchDiscrimination",
+    "Mixture",
+    "ModulatedBlock",
+    "Packed",
+    "PixelCNN",
+    "PixelRNN",
+    "PixelTransformer",
+    "Prompted",
+    "PromptedPixels",
+    "RegionEncoder",
+    "SelfAttention",
+    "TextEncoder",
+    "TransformerBlock",
+    "UNet",
+    "WordGenerator",
+    "field_of_view",
+    "lipschitz_bound",
+    "minibatch_std",
+    "power_iteration",
+    "record_attention",
+    "spectrally_normalised",
+]

@@ -18,7 +18,34 @@ from minigen.objectives.vq import VQVAE
 from minigen.objectives.wasserstein import Wasserstein
 from minigen.objectives.words import DAMSM, AttnGAN, WordMatcher
 
-__all__ = ["DAMSM", "ELBO", "VQVAE", "AttnGAN", "Autoregressive", "Auxiliary", "Bernoulli", "Captioning", "Conditional"]
-__all__ += ["Contrastive", "Denoiser", "Diffusion", "DiracGAN", "DualEncoder", "FlowMatching", "Game", "Gaussian"]
-__all__ += ["LatentModel", "LogisticMixture", "MaximumLikelihood", "Minimax", "Path", "ProgressiveDistillation"]
-__all__ += ["Relativistic", "Schedule", "TimestepAdapter", "Velocity", "Wasserstein", "WordMatcher"]
+__all__ = [
+    "DAMSM",
+    "ELBO",
+    "VQVAE",
+    "AttnGAN",
+    "Autoregressive",
+    "Auxiliary",
+    "Bernoulli",
+    "Captioning",
+    "Conditional",
+    "Contrastive",
+    "Denoiser",
+    "Diffusion",
+    "DiracGAN",
+    "DualEncoder",
+    "FlowMatching",
+    "Game",
+    "Gaussian",
+    "LatentModel",
+    "LogisticMixture",
+    "MaximumLikelihood",
+    "Minimax",
+    "Path",
+    "ProgressiveDistillation",
+    "Relativistic",
+    "Schedule",
+    "TimestepAdapter",
+    "Velocity",
+    "Wasserstein",
+    "WordMatcher",
+]
