@@ -90,13 +90,21 @@ def draw_emoji(run: Run, n: int, *, task: EmojiTask, seed: int = 1) -> Tensor:
 
 
 _recipe = partial(
-    Recipe, family="conditional", objective=dense_gan, schedule=hold_half, betas=(0.0, 0.99), ema={"generator": 0.995}
+    Recipe,
+    family="conditional",
+    objective=dense_gan,
+    schedule=hold_half,
+    betas=(0.0, 0.99),
+    ema={"generator": 0.995},
 )
 SHAPES = LabelledShapes(
     "shapes", "one coloured shape, 8x8, 72 templates, asked for by kind and colour", small_shapes, shape=(3, 8, 8)
 )
 DIGITS = LabelledImages(
-    "digits", "1,415 handwritten digits, 8x8, asked for by name, no download", classes=tuple("0123456789"), **OF_DIGITS
+    "digits",
+    "1,415 handwritten digits, 8x8, asked for by name, no download",
+    classes=tuple("0123456789"),
+    **OF_DIGITS,
 )
 
 

@@ -13,7 +13,16 @@ from minigen import data
 from minigen.data.chunks import in_chunks
 from minigen.nets.text import Prompted, TextEncoder
 from minigen.nets.unet import UNet
-from minigen.objectives.diffusion import Denoise, Denoiser, Diffusion, Path, Prediction, Schedule, bound, squared_error
+from minigen.objectives.diffusion import (
+    Denoise,
+    Denoiser,
+    Diffusion,
+    Path,
+    Prediction,
+    Schedule,
+    bound,
+    squared_error,
+)
 from minigen.recipes.recipe import Recipe, warmup_decay
 from minigen.samplers import diffusion as sampler
 from minigen.samplers.guidance import classifier_free, static_threshold
@@ -86,7 +95,13 @@ def drawn(
 
 
 def samples(
-    run: Run, n: int, *, shape: tuple[int, ...], seed: int = 1, steps: int = 20, sampling: Levels = Schedule.even
+    run: Run,
+    n: int,
+    *,
+    shape: tuple[int, ...],
+    seed: int = 1,
+    steps: int = 20,
+    sampling: Levels = Schedule.even,
 ) -> Tensor:
     """n images of a run's averaged network by `steps` ancestral steps, on the CPU; the same for the same seed.
 
@@ -148,7 +163,13 @@ def log_prob(
 
 
 _diffusion = partial(
-    Recipe, family="diffusion", rate=2e-3, betas=(0.9, 0.99), schedule=warmup_decay, ema={"model": 0.998}, clip=100.0
+    Recipe,
+    family="diffusion",
+    rate=2e-3,
+    betas=(0.9, 0.99),
+    schedule=warmup_decay,
+    ema={"model": 0.998},
+    clip=100.0,
 )
 
 

@@ -28,7 +28,12 @@ def noisy() -> Gaussian:
 
 
 def vae(
-    task: Task, *, latent: int, encoder: tuple[int, ...], decoder: tuple[int, ...], likelihood: Callable[[], Likelihood]
+    task: Task,
+    *,
+    latent: int,
+    encoder: tuple[int, ...],
+    decoder: tuple[int, ...],
+    likelihood: Callable[[], Likelihood],
 ) -> ELBO:
     """A fully connected autoencoder. encoder, decoder: widths of the hidden layers. likelihood: makes one."""
     reads = MLPEncoder(task.shape, latent, hidden=encoder)
@@ -70,7 +75,10 @@ RECIPES = [
     ),
     _recipe(
         task=ScoredShapes(
-            "shapes12", "one coloured shape, 12x12, 1,530 templates", lambda: Shapes.preset("12x12"), shape=(3, 12, 12)
+            "shapes12",
+            "one coloured shape, 12x12, 1,530 templates",
+            lambda: Shapes.preset("12x12"),
+            shape=(3, 12, 12),
         ),
         settings={"latent": 6, "encoder": (256, 128), "decoder": (128, 512), "likelihood": noisy},
         rate=2e-3,
