@@ -37,11 +37,13 @@ class ConvClassifier(nn.Module):
         if not x.is_floating_point():
             raise TypeError(f"images must be floating point in [-1, 1]; got {x.dtype}: call data.to_float first")
         need_shape("images", x, "B", *self.shape)
-        return self.body(x)
+        found: Tensor = self.body(x)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, classes)."""
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
 
 def warp(x: Tensor, *, generator: torch.Generator, turn: float = 0.2, zoom: float = 0.15, move: float = 0.12) -> Tensor:

@@ -69,7 +69,8 @@ class Conditioning(nn.Module):
         log_snr = rest.pop(0) if rest else x.new_empty(0)
         if log_snr.shape != (len(x),):
             raise ValueError(f"log_snr must be ({len(x)},), one for each image; got {tuple(log_snr.shape)}")
-        return self.level(sinusoidal(log_snr.to(x.dtype), FEATURES))
+        level: Tensor = self.level(sinusoidal(log_snr.to(x.dtype), FEATURES))
+        return level
 
     def _words(self, x: Tensor, rest: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Words (B, T, D) and their mask, bool (B, T) or None."""

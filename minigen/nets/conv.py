@@ -112,7 +112,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) to the same."""
-        return x + self.branch(x)
+        added: Tensor = x + self.branch(x)
+        return added
 
 
 class CodeEncoder(nn.Module):
@@ -134,7 +135,8 @@ class CodeEncoder(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(f"images must be (B, {self.channels}, H, W), H and W multiples of 4; got {tuple(x.shape)}")
         need_scaled("images", x)
-        return self.net(x)
+        z: Tensor = self.net(x)
+        return z
 
 
 class CodeDecoder(nn.Module):

@@ -54,7 +54,8 @@ class ConditionalNorm(nn.Module):
     def forward(self, h: Tensor, label: Tensor) -> Tensor:
         """(B, C, H, W) and numbers (B, label_dim) to (B, C, H, W)."""
         gamma, beta = self.affine(label)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
-        return (1 + gamma) * self.norm(h) + beta
+        y: Tensor = (1 + gamma) * self.norm(h) + beta
+        return y
 
 
 class Discriminator(nn.Module):
@@ -98,7 +99,8 @@ class Discriminator(nn.Module):
         if self.condition == "concatenation":
             numbers = labels(label, len(x), self.label_dim or 0, x.dtype)
             x = torch.cat([x, append_dims(numbers, x)], dim=1)
-        return self.trunk(x)
+        found: Tensor = self.trunk(x)
+        return found
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, *shape), and what stands for its label, to logits (B,)."""

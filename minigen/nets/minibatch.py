@@ -18,7 +18,8 @@ def closeness(rows: Tensor) -> Tensor:
     need_float("rows", rows)
     need_shape("rows", rows, "B", "K", "L")
     apart = (rows[:, None] - rows[None]).abs().sum(3)  # (B, B, K)
-    return torch.exp(-apart).sum(1) - 1
+    near: Tensor = torch.exp(-apart).sum(1) - 1
+    return near
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -71,4 +72,5 @@ class Packed(nn.Module):
         """(B, *shape) to (B / pack,)."""
         if x.ndim < 2 or len(x) % self.pack:
             raise ValueError(f"samples must be (B, ...), B a multiple of pack = {self.pack}; got {tuple(x.shape)}")
-        return self.network(x.reshape(-1, self.pack * x.shape[1], *x.shape[2:]))
+        logits: Tensor = self.network(x.reshape(-1, self.pack * x.shape[1], *x.shape[2:]))
+        return logits

@@ -137,4 +137,5 @@ class MLPDenoiser(nn.Module):
             wanted = f"points must be (B, {self.dim}) and log_snr (B,)"
             raise ValueError(f"{wanted}; got {tuple(x.shape)} and {tuple(log_snr.shape)}")
         need_scaled("points", x)
-        return self.net(torch.cat([x, sinusoidal(log_snr, self.features)], dim=1))
+        out: Tensor = self.net(torch.cat([x, sinusoidal(log_snr, self.features)], dim=1))
+        return out

@@ -79,11 +79,13 @@ class PixelTransformer(nn.Module):
     def offset(self, context: Tensor | None, n: int) -> Tensor:
         """What the context adds to every token of n images, (n, width); (1, 1) without one."""
         numbers = encode_context(context, n, self.context_dim, self.last.weight.dtype)
-        return self.last.weight.new_zeros(1, 1) if self.given is None else self.given(numbers)
+        added: Tensor = self.last.weight.new_zeros(1, 1) if self.given is None else self.given(numbers)
+        return added
 
     def logits(self, h: Tensor) -> Tensor:
         """Features (..., width) to logits (..., K)."""
-        return self.last(self.norm(h))
+        found: Tensor = self.last(self.norm(h))
+        return found
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> TransformerCache:
         """A cached pass over n images: keys and values of the tokens so far."""

@@ -9,7 +9,6 @@ and `append(levels, row, column)`. It gives the numbers of `forward`, up to roun
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -96,7 +95,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2h, H, W) to the same."""
         y: Tensor = self.masked(self.narrow(x.relu()).relu())
-        return x + self.widen(y.relu())
+        added: Tensor = x + self.widen(y.relu())
+        return added
 
 
 class PixelCNN(nn.Module):
@@ -221,9 +221,16 @@ class GatedPixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.context_dim = levels, context_dim
-        first = GatedLayer(levels, width, reach=reach, context_dim=context_dim, first=True)
-        more = partial(GatedLayer, width, width, reach=max(1, reach // 2), context_dim=context_dim, first=False)
-        self.layers: Any = nn.ModuleList([first, *(more() for _ in range(1, layers))])
+        self.layers: Any = nn.ModuleList(
+            GatedLayer(
+                width if i else levels,
+                width,
+                reach=max(1, reach // 2) if i else reach,
+                context_dim=context_dim,
+                first=not i,
+            )
+            for i in range(layers)
+        )
         self.hidden, self.last = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -232,7 +239,8 @@ class GatedPixelCNN(nn.Module):
         context = encode_context(context, len(x), self.context_dim, self.last.weight.dtype)
         for layer in self.layers:
             v, h = layer(v, h, context)
-        return self.last(self.hidden(h.relu()).relu())
+        logits: Tensor = self.last(self.hidden(h.relu()).relu())
+        return logits
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> GatedCache:
         """A cached pass over n images: whole rows of the vertical stack, single pixels of the horizontal one."""

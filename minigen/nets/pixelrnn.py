@@ -52,14 +52,14 @@ def skew(x: Tensor) -> Tensor:
     """
     height, width = x.shape[2:]
     padded = functional.pad(x, (0, height)).flatten(2)[:, :, : height * (width + height - 1)]
-    return padded.unflatten(2, (height, width + height - 1))  # type: ignore[no-untyped-call]
+    return padded.unflatten(2, (height, width + height - 1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def unskew(x: Tensor, width: int) -> Tensor:
     """Back from `skew`: (B, C, H, W + H - 1) to (B, C, H, W)."""
     height, wide = x.shape[2:]
     flat = functional.pad(x.flatten(2), (0, height))
-    return flat.unflatten(2, (height, wide + 1))[..., :width]  # type: ignore[no-untyped-call]
+    return flat.unflatten(2, (height, wide + 1))[..., :width]  # type: ignore[no-any-return, no-untyped-call]
 
 
 class DiagonalLSTM(nn.Module):
@@ -95,7 +95,8 @@ class DiagonalBiLSTM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
         from_right: Tensor = self.right(x.flip(3)).flip(3)
-        return self.left(x) + functional.pad(from_right, (0, 0, 1, 0))[:, :, :-1]
+        both: Tensor = self.left(x) + functional.pad(from_right, (0, 0, 1, 0))[:, :, :-1]
+        return both
 
 
 KINDS = {"row": RowLSTM, "diagonal": DiagonalBiLSTM}
@@ -121,4 +122,5 @@ class PixelRNN(nn.Module):
         h = self.first(one_hot(x, self.levels, self.last.weight.dtype))
         for layer in self.layers:
             h = h + layer(h)
-        return self.last(self.hidden(h.relu()).relu())
+        logits: Tensor = self.last(self.hidden(h.relu()).relu())
+        return logits

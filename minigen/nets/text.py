@@ -95,11 +95,13 @@ class PromptedPixels(nn.Module):
 
     def forward(self, levels: Tensor, tokens: Tensor) -> Tensor:
         """Levels (B, 1, H, W) and captions (B, T) to logits (B, K, H, W)."""
-        return self.net(levels, self.words(tokens).pooled)
+        logits: Tensor = self.net(levels, self.words(tokens).pooled)
+        return logits
 
     def init_cache(self, n: int, height: int, width: int, tokens: Tensor) -> Cache:
         """A cached pass over n images, for captions (n, T)."""
-        return self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
+        begun: Cache = self.net.init_cache(n, height, width, self.words(tokens).pooled)  # type: ignore[operator]
+        return begun
 
 
 class ImageEncoder(nn.Module):
@@ -136,7 +138,8 @@ class ImageEncoder(nn.Module):
 
     def regions(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to tokens (B, h w, width), not checked."""
-        return self.norm(self.net(x).flatten(2).mT)
+        tokens: Tensor = self.norm(self.net(x).flatten(2).mT)
+        return tokens
 
 
 class Captioner(nn.Module):

@@ -47,7 +47,8 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, width) to the same; mask: bool (B, T), False for tokens that are not to be seen."""
         x = x + self.attention(self.norm_attention(x), mask=mask)
-        return x + self.mlp(self.norm_mlp(x))
+        added: Tensor = x + self.mlp(self.norm_mlp(x))
+        return added
 
     def init_cache(self, n: int, length: int) -> BlockCache:
         """A cached pass over n sequences of at most this length, for a causal block."""
@@ -95,4 +96,5 @@ class ModulatedBlock(nn.Module):
         x = x + gate * self.places(modulate(x, shift, scale))
         if self.words is not None:
             x = x + self.words(functional.layer_norm(x, x.shape[-1:]), cond.context, cond.mask)
-        return x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))
+        added: Tensor = x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))
+        return added

@@ -39,7 +39,8 @@ class ResidualBlock(nn.Module):
         scale, shift = (part.flatten() for part in self.modulation(cond.embedding).chunk(2, dim=1))  # (B c_out,)
         h = self.first(functional.silu(self.norm(x)))
         h = functional.group_norm(h.reshape(1, -1, *h.shape[2:]), len(h), 1 + scale, shift).view(h.shape)
-        return self.skip(x) + self.last(functional.silu(h))
+        added: Tensor = self.skip(x) + self.last(functional.silu(h))
+        return added
 
 
 class AttentionBlock(nn.Module):

@@ -143,7 +143,8 @@ class Conditional(Minimax):
 
     def logits(self, x: Tensor, label: Tensor) -> Tensor:
         """What the discriminator says of pairs, (B,)."""
-        return self.discriminator(x, label) if self.hears else self.discriminator(x)
+        found: Tensor = self.discriminator(x, label) if self.hears else self.discriminator(x)
+        return found
 
     def turns(  # type: ignore[override]
         self, batch: tuple[Tensor, Tensor], rng: Rng

@@ -259,7 +259,8 @@ class Denoiser(nn.Module):
         """What the network itself gives for x_t (B, ...), where alpha^2 + sigma^2 = 1."""
         a, s = (append_dims(part, x_t).flatten() for part in (alpha, sigma))
         log_snr = (2 * (a.log() - s.log())).clamp(-LIMIT, LIMIT).expand(len(x_t))
-        return self.net(x_t, log_snr, *context)
+        output: Tensor = self.net(x_t, log_snr, *context)
+        return output
 
     def forward(self, x_t: Tensor, alpha: Number, sigma: Number, *context: Tensor) -> Tensor:
         """E[x_0 | x_t] as the network sees it, (B, ...)."""
@@ -302,7 +303,8 @@ class TimestepAdapter(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor, *context: Tensor) -> Tensor:
         """Images (B, ...) at levels (B,), in nats, to what the network gives for them, (B, ...)."""
-        return self.net(x, self.index(log_snr).to(x.dtype), *context)
+        output: Tensor = self.net(x, self.index(log_snr).to(x.dtype), *context)
+        return output
 
 
 class Diffusion(Objective):

@@ -54,7 +54,8 @@ class Velocity(nn.Module):
         """The velocity at x_t = (1 - t) x_0 + t eps, (B, ...)."""
         t = append_dims(t, x_t).flatten()
         log_snr = (2 * (torch.log1p(-t) - t.log())).clamp(-LIMIT, LIMIT).expand(len(x_t))
-        return self.net(x_t, log_snr, *context)
+        output: Tensor = self.net(x_t, log_snr, *context)
+        return output
 
     def forward(self, x_t: Tensor, alpha: Number, sigma: Number, *context: Tensor) -> Tensor:
         """E[x_0 | x_t] as the network sees it, (B, ...)."""

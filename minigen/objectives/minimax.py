@@ -156,7 +156,8 @@ class Game(Objective):
 
     def draw(self, network: nn.Module, z: Tensor, *conditions: Tensor) -> Tensor:
         """What a generator makes of latents (n, latent) and conditions (n, ...): (n, ...)."""
-        return network(z, *conditions)
+        samples: Tensor = network(z, *conditions)
+        return samples
 
 
 class Minimax(Game):
@@ -253,7 +254,8 @@ class DiracGAN:
         if rule not in ("simultaneous", "alternating"):
             raise ValueError(f'rule must be "simultaneous" or "alternating"; got {rule!r}')
         round_of = getattr(self, rule)
-        return torch.linalg.eigvals(jacobian_at_equilibrium(lambda state: round_of(state, step_size)))
+        values: Tensor = torch.linalg.eigvals(jacobian_at_equilibrium(lambda state: round_of(state, step_size)))
+        return values
 
     def simultaneous(self, state: Tensor, step_size: float) -> Tensor:
         """Both players step at once."""

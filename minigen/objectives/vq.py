@@ -95,7 +95,8 @@ class VQModel(nn.Module):
 
     def output(self, vectors: Tensor) -> Tensor:
         """Vectors (B, h, w, D) to what the likelihood takes."""
-        return self.decoder(vectors.movedim(-1, 1))
+        output: Tensor = self.decoder(vectors.movedim(-1, 1))
+        return output
 
     def decode(self, index: Tensor) -> Tensor:
         """Indices (B, h, w) to mean images (B, C, H, W)."""
