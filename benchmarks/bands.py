@@ -43,17 +43,15 @@ from minigen.book import number  # noqa: E402
 # A number outside its band is recorded like the others, and the run goes on: an edge that has to move hides no other.
 GO_ON = """import minigen.book
 
-judge = minigen.book.band
 
-
-def band(*args, **options):
+def _band(*args, _judge=minigen.book.band, **options):
     try:
-        judge(*args, **options)
+        _judge(*args, **options)
     except minigen.book.CheckError as outside:
         print(outside)
 
 
-minigen.book.band = band
+minigen.book.band = _band
 """
 
 
