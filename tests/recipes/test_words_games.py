@@ -14,14 +14,16 @@ from torch import Tensor
 from games import flat
 from minigen import runs
 from minigen.cli import main
+from minigen.objectives.words import AttnGAN
 from minigen.recipes import RECIPES, words
-from minigen.recipes.words import MATCHER, PICTURES, SHAPES, match, matcher_of, painters
+from minigen.recipes.words import MATCHER, ONE, PICTURES, match, matcher_of, painters
 
 ATTNGAN = RECIPES["attngan", "shapes"]
+BRIEF = replace(MATCHER, steps=2)
 SMALL = replace(
     ATTNGAN,
     settings={**ATTNGAN.settings, "width": 8, "features": 16},
-    prepare=partial(match, steps=2),
+    prepare=partial(match, recipe=BRIEF),
     batch_size=8,
 )
 STORED = importlib.import_module("minigen.runs.stored")
@@ -29,12 +31,12 @@ STORED = importlib.import_module("minigen.runs.stored")
 
 @pytest.fixture
 def small(monkeypatch) -> list[int]:
-    """The recipe of small networks in the other's place, and how many steps every preparation took."""
+    """The recipe of small networks in the other's place, and the seed of every preparation."""
     taken: list[int] = []
 
-    def prepare(objective: object, seed: int, **options: object) -> None:
-        taken.append(2)
-        match(objective, seed, steps=2, **options)
+    def prepare(objective: AttnGAN, seed: int, **options: object) -> None:
+        taken.append(seed)
+        match(objective, seed, recipe=BRIEF, **options)
 
     monkeypatch.setitem(RECIPES, ("attngan", "shapes"), replace(SMALL, prepare=prepare))
     monkeypatch.setattr(PICTURES, "count", 40, raising=False)
@@ -42,8 +44,8 @@ def small(monkeypatch) -> list[int]:
 
 
 def by_hand() -> Tensor:
-    run = MATCHER.build(steps=2, seed=4)
-    list(run(MATCHER.batches(seed=4, device="cpu"), 2))
+    run = BRIEF.build(steps=2, seed=4)
+    list(run(BRIEF.batches(seed=4, device="cpu"), 2))
     return flat(matcher_of(run))
 
 
@@ -55,14 +57,14 @@ def test_the_matcher_is_what_its_own_recipe_trains_and_stays_so() -> None:
     assert set(run.optimizers) == {"generator", "discriminator"}
     bare = SMALL.build(steps=3, seed=4, fresh=False)
     assert not torch.equal(flat(bare.objective.matcher), by_hand())
-    assert ATTNGAN.prepare.keywords == {"steps": MATCHER.steps}
+    assert ATTNGAN.prepare.keywords == {"recipe": RECIPES["damsm", "one"]}
 
 
 def test_captions_of_both_tasks_are_the_same_tokens() -> None:
-    assert PICTURES.captions == SHAPES.captions
-    assert torch.equal(PICTURES.tokens, SHAPES.tokens)
-    assert PICTURES.vocabulary.words == SHAPES.vocabulary.words
-    assert all(torch.equal(a, b) for a, b in zip(PICTURES.split, SHAPES.split, strict=True))
+    assert PICTURES.captions == ONE.captions
+    assert torch.equal(PICTURES.tokens, ONE.tokens)
+    assert PICTURES.vocabulary.words == ONE.vocabulary.words
+    assert all(torch.equal(a, b) for a, b in zip(PICTURES.split, ONE.split, strict=True))
 
 
 def test_networks_have_the_sizes_that_the_settings_say() -> None:
@@ -79,9 +81,9 @@ def train(folder: object, steps: int, *more: str) -> int:
 
 def test_a_run_is_kept_loaded_and_exported_with_its_matcher(small, tmp_path) -> None:
     assert train(tmp_path / "run", 3) == 0
-    assert small == [2]
+    assert small == [4]
     loaded = runs.load(tmp_path / "run")
-    assert small == [2], "what is loaded is not prepared again"
+    assert small == [4], "what is loaded is not prepared again"
     assert torch.equal(flat(loaded.run.objective.matcher), by_hand())
     again = RECIPES["attngan", "shapes"].build(steps=3, seed=4)
     list(again(loaded.recipe.batches(seed=4, device="cpu"), 3))

@@ -24,7 +24,7 @@ def test_a_word_is_known_where_two_emoji_of_two_artists_bear_it() -> None:
 
 
 def test_names_become_tokens_with_unk_for_what_is_not_known() -> None:
-    names = ["man: curly hair", "purple ghost", "keycap: *"]
+    names = ["man: curly hair", "haunted ghost", "keycap: *"]
     tokens = EMOJI.encode(names)
     assert tokens.shape == (3, 13)
     assert EMOJI.vocabulary.decode(tokens) == ["man curly hair", "<unk> <unk>", "keycap <unk>"]
