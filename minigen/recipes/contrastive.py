@@ -1,4 +1,4 @@
-"""Models that find the caption of an image, of shapes in fog and of digits, as they were measured (chapter 14)."""
+"""Models that find the caption of an image, as they were measured: shapes in fog, digits (chapter 14), emoji (05)."""
 
 from __future__ import annotations
 

@@ -43,15 +43,7 @@ def encoders(task: WordedShapes, *, width: int = 48, blocks: int = 1, regions: i
     return DAMSM(WordMatcher(images, captions))
 
 
-def painters(
-    task: PromptedShapes,
-    *,
-    width: int = 24,
-    features: int = 128,
-    latent: int = 16,
-    condition: int = 32,
-    **settings: Any,
-) -> AttnGAN:
+def painters(task: PromptedShapes, *, width: int = 24, features: int = 128, **settings: Any) -> AttnGAN:
     """A generator that looks at words, a discriminator of each of its two sizes, and a matcher yet to be trained.
 
     settings: of the game.
@@ -60,7 +52,7 @@ def painters(
     half, word_dim = (channels, *(side // 2 for side in sides)), matcher.width
     small = DenseDiscriminator(half, hidden=(2 * features, features), label_dim=word_dim)
     large = ConvDiscriminator(task.shape, width=2 * width, features=features, label_dim=word_dim)
-    generator = WordGenerator(latent, task.shape, word_dim=word_dim, condition=condition, width=width)
+    generator = WordGenerator(16, task.shape, word_dim=word_dim, condition=32, width=width)
     return AttnGAN(generator, [small, large], matcher, **settings)
 
 

@@ -68,8 +68,8 @@ def test_captions_of_both_tasks_are_the_same_tokens() -> None:
 
 
 def test_networks_have_the_sizes_that_the_settings_say() -> None:
-    game = painters(PICTURES, width=8, features=16, latent=3, condition=5)
-    assert (game.generator.latent, game.generator.condition, game.latent) == (8, 5, 8)
+    game = painters(PICTURES, width=8, features=16)
+    assert (game.generator.latent, game.generator.condition, game.latent) == (48, 32, 48)
     assert [judge.shape for judge in game.discriminator] == [(3, 6, 6), (3, 12, 12)]
     assert {judge.label_dim for judge in game.discriminator} == {game.matcher.width}
 
