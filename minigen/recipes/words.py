@@ -48,7 +48,7 @@ def painters(task: PromptedShapes, *, width: int = 24, features: int = 128, **se
 
     settings: of the game.
     """
-    matcher, (channels, *sides) = encoders(ONE).model, task.shape
+    matcher, (channels, *sides) = encoders(ONE, **MATCHER.settings).model, task.shape
     half, word_dim = (channels, *(side // 2 for side in sides)), matcher.width
     small = DenseDiscriminator(half, hidden=(2 * features, features), label_dim=word_dim)
     large = ConvDiscriminator(task.shape, width=2 * width, features=features, label_dim=word_dim)
@@ -131,7 +131,7 @@ def matching(task: WordedShapes, **settings: Any) -> Recipe:
     )
 
 
-MATCHER = matching(ONE, steps=600, reaches="")
+MATCHER = matching(ONE, settings={"blocks": 0}, steps=900, reaches="")
 PICTURES = PromptedShapes(
     "shapes",
     "a coloured shape and its caption, 12x12, painted in two sizes",

@@ -183,14 +183,15 @@ class NamedEmoji(Described, EmojiTask):
     """Emoji in both styles beside their names; judged on the unseen pictures whose names are of known words alone.
 
     A word is known where it names at least four training pictures, two emoji by two artists; any other is `<unk>`, and
-    names of such alone are not trained on. The captions are the names that are judged. Pictures are warped and
-    mirrored, so that left and right mean nothing.
+    names of such alone are not trained on. Pictures are warped and mirrored, so that left and right mean nothing, and
+    so that a test picture which mirrors a training one (walking, facing right) has been seen: such are not judged. The
+    captions are the names that are judged.
 
     image: the shape of a picture.
     """
 
     shape: tuple[int, ...] = (13,)  # of a sample, which is a name: every one there is has at most 11 words
-    count, yardstick, image = 96, "chance", (3, 32, 32)
+    count, yardstick, image = 74, "chance", (3, 32, 32)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -206,9 +207,12 @@ class NamedEmoji(Described, EmojiTask):
 
     @cached_property
     def judged(self) -> Tensor:
-        """Which emoji of the test split have names of known words alone, numbers (C,)."""
-        known, names = set(self.vocabulary.words), self._splits["test"][0].names
-        return torch.tensor([i for i, name in enumerate(names) if known.issuperset(_words(name))])
+        """Which emoji of the test split are judged, numbers (C,)."""
+        names, known = self._splits["test"][0].names, set(self.vocabulary.words)
+        said = torch.tensor([i for i, name in enumerate(names) if known.issuperset(_words(name))])
+        x = self.pictures("test")[0].view(len(STYLES), -1, *self.image)[:, said]
+        copied = self.distance(x.flatten(0, 1)) < COPY
+        return said[~copied.view(len(STYLES), -1).any(0)]
 
     @property
     def captions(self) -> tuple[str, ...]:
