@@ -127,7 +127,7 @@ RECIPES += [
         full_steps=2_000,
         draw=partial(picked, task=EMOJI),
         measure=partial(bounds, task=EMOJI),
-        reaches="90 s; of unseen pictures 24 % find their name among 37, 58 % within five (chance: 3 and 14 %); of known "
-        "ones 70 % among 48",
+        reaches="90 s; of unseen pictures 24 % find their name among 37, 58 % within five (chance: 3 and 14 %); of "
+        "training pictures 70 % among 48",
     )
 ]

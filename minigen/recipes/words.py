@@ -131,7 +131,7 @@ def matching(task: WordedShapes, **settings: Any) -> Recipe:
     )
 
 
-MATCHER = matching(ONE, settings={"blocks": 0}, steps=900, reaches="")
+MATCHER = matching(ONE, settings={"blocks": 0}, steps=900, reaches="45 s; figures not measured at this length")
 PICTURES = PromptedShapes(
     "shapes",
     "a coloured shape and its caption, 12x12, painted in two sizes",
@@ -161,6 +161,6 @@ RECIPES = [
         steps=12_000,
         full_steps=100_000,
         draw=partial(draw_captions, task=PICTURES),
-        reaches="20 min",
+        reaches="not measured to the end: after 656 of the steps, 24 % of captions obeyed, no image valid",
     ),
 ]
