@@ -25,7 +25,7 @@ class Task(Protocol):
     """Data to learn from, and how to judge what was learnt.
 
     name: as on the command line. title: one line. shape: of a sample. count: the samples that `evaluate` is made for.
-    yardstick: what the second number of each figure is of, "exact" or "real".
+    yardstick: what the second number of each figure is of, "exact", "real" or "chance".
     """
 
     name: str
