@@ -23,7 +23,7 @@ author = "The minigen authors"
 version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 copyright = "The minigen authors. Text CC BY 4.0, code MIT"
 root_doc = "book/index"
-include_patterns = ["book/*.md", "chapters/*.ipynb"]
+include_patterns = ["book/*.md", "book/api/*.md", "chapters/*.ipynb"]
 exclude_patterns = ["book/_build", "book/_static", "**/.ipynb_checkpoints"]
 extensions = [
     "myst_nb",
@@ -70,6 +70,7 @@ html_theme_options = {
     "navbar_persistent": [],
     "search_bar_text": "Search the book",
     "show_navbar_depth": 1,
+    "max_navbar_depth": 1,  # the pages of the library stand in its own list
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "use_download_button": True,
@@ -101,14 +102,15 @@ def upgrade_source(app, docname, source):
     """Rewrite a page's text before it is parsed."""
     if docname.startswith("chapters/"):
         source[0] = portable.upgrade_notebook(source[0], app.config.book_tags.keys())
-    if docname == "book/api":
-        source[0] = source[0].replace("<!-- modules -->", apidoc.directives(ROOT / "minigen"))
+    if docname.startswith("book/api/"):
+        listed = apidoc.directives(ROOT / "minigen", Path(docname).name)
+        source[0] = source[0].replace("<!-- modules -->", listed)
     if docname == "book/errata":
         source[0] = pages.fill(source[0], BOOK)
 
 
 def upgrade_docstring(app, what, name, obj, options, lines):
-    pages = {tag: f"../chapters/{chapter}.html" for tag, chapter in app.config.book_tags.items()}
+    pages = {tag: f"../../chapters/{chapter}.html" for tag, chapter in app.config.book_tags.items()}
     html = apidoc.docstring_html("\n".join(lines), pages)
     lines[:] = [".. raw:: html", "", *(f"    {line}" for line in html.splitlines()), ""]
 

@@ -59,7 +59,7 @@ def print_page(tab, source: Path, target: Path) -> None:
 
 
 def main(html: Path, out: Path, names: list[str]) -> int:
-    pages = sorted([*html.glob("chapters/*.html"), *html.glob("book/*.html")])
+    pages = sorted([*html.glob("chapters/*.html"), *html.glob("book/**/*.html")])
     if not pages:
         sys.exit(f"no pages in {html}: build the book first, with make book")
     if unknown := set(names) - {page.stem for page in pages}:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class Visit:
     marks: int  # equations with the mark of a check
     long_lines: list[str]  # boxes of code that scroll sideways on a desktop
     too_wide: list[str]  # what makes the page scroll sideways, on a desktop or a phone
-    barriers: list[str]  # serious and critical findings of axe-core, in both schemes and at both widths
+    barriers: list[str]  # findings of axe-core, of any impact, see `AXE_PASSES`
 
 
 SEEN = r"""() => {
@@ -148,14 +147,19 @@ THIN = r"""() => {
 
 BARRIERS = r"""async rules => {
   const results = await axe.run(document, {resultTypes: ["violations"], preload: false, ...rules});
-  const bad = results.violations.filter(({impact}) => ["serious", "critical"].includes(impact));
   const scheme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const mode = `${document.documentElement.clientWidth} ${scheme}`;
-  return bad.flatMap(({id, nodes}) => nodes.map(({target, html, failureSummary}) =>
+  return results.violations.flatMap(({id, nodes}) => nodes.map(({target, html, failureSummary}) =>
     `${mode}: ${id}: ${target.join(" ")}: ${html.slice(0, 120)}: ${failureSummary.split("\n")[1].trim()}`));
 }"""
 
-OF_COLOUR = ["color-contrast", "link-in-text-block"]  # what can differ between the schemes
+OF_COLOUR = ["color-contrast", "link-in-text-block"]  # what can differ between the schemes, and takes the longest
+STRUCTURE = {"rules": {rule: {"enabled": False} for rule in OF_COLOUR}}
+COLOURS = {"runOnly": OF_COLOUR}
+# Structure at both widths, colours in both schemes. What changes its colours with the width is the frame of the theme,
+# which all pages share: `test_contents` opens it in all four ways.
+AXE_PASSES = ((PHONE, "light", STRUCTURE), (PHONE, "dark", COLOURS), (DESKTOP, "light", {}))
+PATIENCE = 20.0  # seconds for the theme to make what scrolls a stop of the Tab key
 
 # The theme makes what scrolls a stop of the Tab key, a moment after the width has changed: so, for half a second.
 REACHABLE = r"""() => {
@@ -184,17 +188,17 @@ def look(page: Page, path: Path, wrong: list[str]) -> Generator[None, None, Visi
     page.evaluate(THIN)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     barriers = []
-    for size in (PHONE, DESKTOP):
+    for size, scheme, rules in AXE_PASSES:
         page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
         page.evaluate("delete window.reachedSince")
-        deadline = time.monotonic() + 20
-        while not page.evaluate(REACHABLE) and time.monotonic() < deadline:  # if never, axe-core says where
+        for _ in range(round(PATIENCE / 0.05)):  # of its own time, not of other tabs'; if never, axe-core says where
+            if page.evaluate(REACHABLE):
+                break
             page.wait_for_timeout(50)
             yield
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
-            barriers += page.evaluate(BARRIERS, {} if scheme == "light" else {"runOnly": OF_COLOUR})
+        barriers += page.evaluate(BARRIERS, rules)
     return Visit(url=page.url, errors=wrong[before:], too_wide=wide, barriers=barriers, **seen)
 
 

@@ -7,7 +7,7 @@ const watch = new ResizeObserver(entries => {
   }
 });
 window.addEventListener("load", async () => {
-  document.querySelectorAll("div.highlight pre, div.cell_output pre").forEach(box => watch.observe(box));
+  document.querySelectorAll("article pre").forEach(box => watch.observe(box));
   await window.MathJax?.startup?.promise;
   document.querySelectorAll("div.math").forEach(box => {
     watch.observe(box);

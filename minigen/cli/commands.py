@@ -58,11 +58,14 @@ def _train_into(folder: Path, recipe: Recipe, given: argparse.Namespace) -> int:
     device = sync.device if sync else _device(settings.device)
     if device.type != settings.device:
         raise UsageError(f"under torchrun this machine computes on {device.type}, not on {settings.device}")
-    run = recipe.build(steps=settings.steps, seed=settings.seed, device=device, precision=settings.precision, sync=sync)
+    checkpoint, chief = folder / "run.pt", runs.rank() == 0
+    fresh = not (given.resume and checkpoint.exists())
+    run = recipe.build(
+        steps=settings.steps, seed=settings.seed, device=device, fresh=fresh, precision=settings.precision, sync=sync
+    )
     _choose_threads(run)
     batches = recipe.batches(seed=settings.seed, device=device)
-    checkpoint, chief = folder / "run.pt", runs.rank() == 0
-    if given.resume and checkpoint.exists():
+    if not fresh:
         runs.restore(run, checkpoint, settings)
     elif given.resume and chief:
         print(f"no checkpoint in {folder} yet: starting at step 0", file=sys.stderr)

@@ -166,8 +166,6 @@ class Stream:
                 f"the checkpoint's batches were no Stream: expected the state of a generator; got {sorted(state)}. "
                 "Give batches like those that the run was trained on"
             )
-        if state["batch_size"] != self.batch_size:
-            raise ValueError(
-                f"the checkpoint's stream had batch_size = {state['batch_size']}; this one has {self.batch_size}"
-            )
+        if (size := state["batch_size"]) != self.batch_size:
+            raise ValueError(f"the checkpoint's stream had batch_size = {size}; this one has {self.batch_size}")
         self.generator.set_state(state["generator"])

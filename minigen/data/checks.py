@@ -43,6 +43,12 @@ def need_shape(name: str, x: Tensor, *sizes: int | str) -> None:
         raise ValueError(f"{name} must be {shape}; got {tuple(x.shape)}")
 
 
+def need_batch(name: str, x: Tensor, *shape: int | str) -> None:
+    """Refuse what is no batch (B, *shape), and then what holds no floats, as `need_scaled` does. Raises ValueError."""
+    need_shape(name, x, "B", *shape)
+    need_scaled(name, x)
+
+
 def need_same(name: str, x: Tensor, other: str, y: Tensor) -> None:
     """Refuse two tensors of different shapes, which would broadcast. Raises ValueError."""
     if x.shape != y.shape:
@@ -54,6 +60,12 @@ def need_finite(name: str, x: Tensor, *, todo: str = "look for the step that div
     if x.device.type == "cpu" and not x.isfinite().all():
         bad = int((~x.isfinite()).sum())
         raise ValueError(f"{name} must be finite; got NaN or infinity in {bad} of {x.numel()} numbers: {todo}")
+
+
+def need_numbers(name: str, x: Tensor, *, todo: str = "look for the step that diverged") -> None:
+    """Refuse what is no tensor of floating point, then NaN and infinity, on a CPU. Raises TypeError, ValueError."""
+    need_float(name, x)
+    need_finite(name, x, todo=todo)
 
 
 def need_index(name: str, x: Tensor, size: int) -> None:

@@ -13,22 +13,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Of image files, also of those that Pillow cannot read: a reader should hear of these.
-SUFFIXES = {
-    ".apng",
-    ".avif",
-    ".bmp",
-    ".dib",
-    ".gif",
-    ".heic",
-    ".heif",
-    ".ico",
-    ".j2k",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-}
-SUFFIXES |= {".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".svg", ".tga", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe"}
+SUFFIXES |= {".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".svg", ".tga", ".tif", ".tiff", ".webp"}
 
 
 def decode(path: Path, size: int) -> Bytes:

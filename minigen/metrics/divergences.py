@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_count, need_finite, need_float
+from minigen.data.checks import need_count, need_float, need_numbers
 from minigen.worlds.precision import exact
 
 
@@ -23,8 +23,7 @@ def moment_match(samples: Tensor, *, correction: int = 0) -> tuple[Tensor, Tenso
     need_count("correction", correction, least=0)
     if samples.ndim != 2 or len(samples) <= correction:
         raise ValueError(f"samples must be (N, D) with N above {correction}; got {tuple(samples.shape)}")
-    need_float("samples", samples)
-    need_finite("samples", samples)
+    need_numbers("samples", samples)
     x = exact(samples)
     mean = x.mean(0)
     return mean, (x - mean).T @ (x - mean) / (len(x) - correction)
@@ -74,8 +73,7 @@ def wasserstein_1d(x: Tensor, y: Tensor, *, p: float = 1.0) -> Tensor:
     if not p >= 1:
         raise ValueError(f"p must be at least 1; got {p}")
     for name, samples in (("x", x), ("y", y)):
-        need_float(name, samples)
-        need_finite(name, samples)
+        need_numbers(name, samples)
     x, y = exact(x).sort().values, exact(y).sort().values
     n, m = len(x), len(y)
     # Both quantile functions are constant between neighbours of {i/N} and {j/M}: exact in units of 1 / (N M).
@@ -94,8 +92,7 @@ def _gaussians(mean_p: Tensor, cov_p: Tensor, mean_q: Tensor, cov_q: Tensor) -> 
     if shapes != [(d,), (d, d), (d,), (d, d)]:
         raise ValueError(f"means must be (D,) and covariances (D, D); got {', '.join(map(str, shapes))}")
     for name, mean in (("mean_p", mean_p), ("mean_q", mean_q)):
-        need_float(name, mean)
-        need_finite(name, mean, todo="a Gaussian has a mean")
+        need_numbers(name, mean, todo="a Gaussian has a mean")
     for name, cov in (("cov_p", cov_p), ("cov_q", cov_q)):
         need_float(name, cov, todo="a covariance is real")
         if not torch.isfinite(cov).all():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_count, need_finite, need_float, need_shape
+from minigen.data.checks import need_count, need_numbers, need_shape
 from minigen.metrics.divergences import gaussian_w2_squared, moment_match
 from minigen.worlds.precision import exact, like
 
@@ -25,13 +25,10 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     """
     need_shape("references", references, "N", *queries.shape[1:])
     if queries.ndim < 2 or not len(references):
-        raise ValueError(
-            f"queries must be (B, ...) and references (N, ...), N at least 1; got {tuple(queries.shape)} and "
-            f"{tuple(references.shape)}"
-        )
+        got = f"{tuple(queries.shape)} and {tuple(references.shape)}"
+        raise ValueError(f"queries must be (B, ...) and references (N, ...), N at least 1; got {got}")
     for name, x in (("queries", queries), ("references", references)):
-        need_float(name, x)
-        need_finite(name, x)
+        need_numbers(name, x)
     x, y = exact(queries.flatten(1)), exact(references.flatten(1))
     half = y.square().sum(1) / 2
     found = [(half - rows @ y.T).argmin(1) for rows in torch.split(x, ROWS)]
@@ -115,8 +112,7 @@ def inception_score(probabilities: Tensor) -> float:
     4.0
     """
     need_shape("probabilities", probabilities, "N", "K")
-    need_float("probabilities", probabilities)
-    need_finite("probabilities", probabilities)
+    need_numbers("probabilities", probabilities)
     p = exact(probabilities)
     if not len(p) or bool((p < 0).any()) or bool(((p.sum(1) - 1).abs() > 1e-4).any()):
         raise ValueError("probabilities must be (N, K), N at least 1, each row adding up to 1: use softmax, not logits")
@@ -148,6 +144,5 @@ def _features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             f"{tuple(y.shape)}; for images (B, C, H, W) give images.flatten(1)"
         )
     for name, features in (("x", x), ("y", y)):
-        need_float(f"features {name}", features)
-        need_finite(f"features {name}", features)
+        need_numbers(f"features {name}", features)
     return exact(x), exact(y)

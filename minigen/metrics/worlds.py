@@ -179,9 +179,8 @@ def coverage(images: Tensor, world: Shapes, *, draws: int = 100, seed: int = 0) 
     (N - 1) / 2n while n is much larger than N, and is simulated here from `draws` uniform histograms. Each valid image
     counts for its most probable tuple. With no valid image the divergence is infinite.
     """
-    return evenness(
-        world.index(world.map_factors(images[valid_mask(images, world)])), len(world), draws=draws, seed=seed
-    )
+    labels = world.index(world.map_factors(images[valid_mask(images, world)]))
+    return evenness(labels, len(world), draws=draws, seed=seed)
 
 
 def evenness(labels: Tensor, total: int, *, draws: int = 100, seed: int = 0) -> Coverage:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from minigen.data.checks import need_shape
+
 
 class ConvClassifier(nn.Module):
     """Images (B, C, H, W), sides multiples of 8, to logits (B, classes); `features` is what the last layer takes.
@@ -34,8 +36,7 @@ class ConvClassifier(nn.Module):
         """(B, C, H, W) to (B, 4 width). Another shape is a ValueError, integer images a TypeError."""
         if not x.is_floating_point():
             raise TypeError(f"images must be floating point in [-1, 1]; got {x.dtype}: call data.to_float first")
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
+        need_shape("images", x, "B", *self.shape)
         found: Tensor = self.body(x)
         return found
 

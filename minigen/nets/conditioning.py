@@ -37,12 +37,7 @@ class Conditioning(nn.Module):
     """
 
     def __init__(
-        self,
-        features: int,
-        *,
-        noise_level: bool = True,
-        context_dim: int | None = None,
-        label_dim: int | None = None,
+        self, features: int, *, noise_level: bool = True, context_dim: int | None = None, label_dim: int | None = None
     ) -> None:
         super().__init__()
         self.noise_level, self.context_dim, self.label_dim = noise_level, context_dim, label_dim
@@ -99,6 +94,15 @@ def encode_label(label: Tensor | None, batch: int, features: int, dtype: torch.d
         got = "none" if label is None else f"{label.dtype} {tuple(label.shape)}"
         raise ValueError(f"{what} must be ({batch}, {features}), or classes, int64 ({batch},); got {got}")
     return label.to(dtype)
+
+
+def encode_context(context: Tensor | None, batch: int, features: int, dtype: torch.dtype) -> Tensor | None:
+    """What a network that draws pixels is conditioned on, as numbers (B, features); None where `features` is 0."""
+    if features:
+        return encode_label(context, batch, features, dtype, what="context")
+    if context is not None:
+        raise ValueError("this net takes no context; make it with context_dim=...")
+    return None
 
 
 def drop_context(context: Tensor, kept: Tensor) -> Tensor:

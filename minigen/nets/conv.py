@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_scaled
+from minigen.data.checks import need_batch, need_scaled, need_shape
 from minigen.nets.init import he_init
 
 STOP = 4  # images are halved down to this side at most
@@ -67,9 +67,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) to two of (B, latent). Another shape is a ValueError."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("images", x)
+        need_batch("images", x, *self.shape)
         mean, log_std = self.net(x).chunk(2, dim=1)
         return mean, log_std
 
@@ -95,8 +93,7 @@ class ConvGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent) to (B, C, H, W). Another shape is a ValueError."""
-        if z.ndim != 2 or z.shape[1] != self.latent:
-            raise ValueError(f"latent must be (B, {self.latent}); got {tuple(z.shape)}")
+        need_shape("latent", z, "B", self.latent)
         x: Tensor = self.net(z)
         return torch.tanh(x) if self.bounded else x
 
@@ -158,7 +155,6 @@ class CodeDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, size, h, w) to (B, C, 4h, 4w). Another shape is a ValueError."""
-        if z.ndim != 4 or z.shape[1] != self.size:
-            raise ValueError(f"codes must be (B, {self.size}, h, w); got {tuple(z.shape)}")
+        need_shape("codes", z, "B", self.size, "h", "w")
         x: Tensor = self.net(z)
         return torch.tanh(x) if self.bounded else x

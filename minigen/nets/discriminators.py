@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_count, need_scaled, need_shape
+from minigen.data.checks import need_batch, need_count, need_shape
 from minigen.nets.conditioning import encode_label
 from minigen.nets.conv import downsample, num_downsamples, upsample
 from minigen.nets.init import he_init, zero_init
@@ -94,9 +94,7 @@ class Discriminator(nn.Module):
 
     def features(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """phi(x), (B, features); with "concatenation" of the sample beside its label."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("samples", x)
+        need_batch("samples", x, *self.shape)
         x = x.flatten(1) if self.flat else x
         if self.condition == "concatenation":
             numbers = labels(label, len(x), self.label_dim or 0, x.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minigen.data.checks import need_scaled
+from minigen.data.checks import need_batch
 from minigen.nets.attention import modulate
 from minigen.nets.conditioning import Conditioning
 from minigen.nets.embeddings import sinusoidal_2d
@@ -60,9 +60,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         """(B, in_channels, H, W), levels (B,) and the context to (B, out_channels, H, W)."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("images", x)
+        need_batch("images", x, *self.shape)
         cond = self.conditioning(x, given)
         h = self.stem(functional.pixel_unshuffle(x, self.patch).flatten(2).mT) + self.places  # (B, T, width)
         for block in self.blocks:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_scaled
+from minigen.data.checks import need_batch, need_scaled
 from minigen.nets.embeddings import sinusoidal
 
 
@@ -76,9 +76,7 @@ class MLPDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to logits (B,). Another shape is a ValueError."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("samples", x)
+        need_batch("samples", x, *self.shape)
         logits: Tensor = self.net(x.flatten(1) * self.scale)  # (B, 1)
         return logits.squeeze(1)  # (B,)
 
@@ -100,9 +98,7 @@ class MLPEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to two of (B, latent). Another shape is a ValueError."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"samples must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("samples", x)
+        need_batch("samples", x, *self.shape)
         mean, log_std = self.net(x.flatten(1)).chunk(2, dim=1)
         return mean, log_std
 
@@ -119,9 +115,7 @@ class LinearEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, dims) to two of (B, latent). Another shape is a ValueError."""
-        if x.ndim != 2 or x.shape[1] != self.mean.in_features:
-            raise ValueError(f"images must be (B, {self.mean.in_features}); got {tuple(x.shape)}")
-        need_scaled("images", x)
+        need_batch("images", x, self.mean.in_features)
         mean: Tensor = self.mean(x)
         return mean, self.log_std.expand_as(mean)
 

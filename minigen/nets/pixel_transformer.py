@@ -6,13 +6,13 @@ Sources: Vaswani et al. 2017, section 3 (attention); Chen et al. 2020 (Generativ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from minigen.data.checks import need_entry
-from minigen.nets.conditioning import encode_label
+from minigen.nets.conditioning import encode_context
 from minigen.nets.transformer import TransformerBlock
 
 
@@ -48,14 +48,13 @@ class PixelTransformer(nn.Module):
         self.level = nn.Embedding(levels + 1, width)  # the last one is the start token
         self.row, self.column = nn.Embedding(size[0], width), nn.Embedding(size[1], width)
         self.given = nn.Linear(context_dim, width, bias=False) if context_dim else None
-        self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, groups=groups, causal=True, bias=True) for _ in range(blocks)
-        )
+        made = [TransformerBlock(width, heads, groups=groups, causal=True, bias=True) for _ in range(blocks)]
+        self.blocks: Any = nn.ModuleList(made)
         self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, outputs or levels)
         for embedding in (self.level, self.row, self.column):
             nn.init.normal_(embedding.weight, std=0.5)
         with torch.no_grad():  # the sum over blocks then stays at the scale of the embeddings
-            for block in self._blocks():
+            for block in made:
                 for layer in (block.attention.out, block.mlp[2]):
                     assert isinstance(layer, nn.Linear)
                     layer.weight.div_((2 * blocks) ** 0.5)
@@ -79,11 +78,8 @@ class PixelTransformer(nn.Module):
 
     def offset(self, context: Tensor | None, n: int) -> Tensor:
         """What the context adds to every token of n images, (n, width); (1, 1) without one."""
-        if self.given is None:
-            if context is not None:
-                raise ValueError("this net takes no context; make it with context_dim=...")
-            return self.last.weight.new_zeros(1, 1)
-        added: Tensor = self.given(encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context"))
+        numbers = encode_context(context, n, self.context_dim, self.last.weight.dtype)
+        added: Tensor = self.last.weight.new_zeros(1, 1) if self.given is None else self.given(numbers)
         return added
 
     def logits(self, h: Tensor) -> Tensor:
@@ -97,11 +93,6 @@ class PixelTransformer(nn.Module):
             raise ValueError(f"this net is for images of {self.size}; got {(height, width)}")
         return TransformerCache(self, n, context)
 
-    def _blocks(self) -> Iterator[TransformerBlock]:
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            yield block
-
 
 class TransformerCache:
     """The cached pass of a `PixelTransformer`: one token through every block."""
@@ -111,7 +102,7 @@ class TransformerCache:
         self.net, self.level = net, net.level.weight
         self.before = torch.full((n,), net.levels, dtype=torch.int64, device=self.level.device)
         self.places = net.places()[:, None] + net.offset(context, n)  # (T, n or 1, width)
-        self.blocks = [block.init_cache(n, len(self.places)) for block in net._blocks()]
+        self.blocks = [block.init_cache(n, len(self.places)) for block in net.blocks]
 
     @torch.no_grad()
     def logits(self, row: int, column: int) -> Tensor:

@@ -9,14 +9,14 @@ and `append(levels, row, column)`. It gives the numbers of `forward`, up to roun
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from minigen.data.checks import need_entry
-from minigen.nets.conditioning import encode_label
+from minigen.nets.conditioning import encode_context
 
 
 class Cache(Protocol):
@@ -24,11 +24,9 @@ class Cache(Protocol):
 
     def logits(self, row: int, column: int) -> Tensor:
         """Logits of this pixel, (n, K), given those put before it."""
-        ...
 
     def append(self, levels: Tensor, row: int, column: int) -> None:
         """Set this pixel to levels (n,), int64."""
-        ...
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -118,7 +116,7 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.levels = levels
         self.first = MaskedConv2d(levels, 2 * width, 7, mask="A")
-        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.blocks: Any = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.hidden, self.last = nn.Conv2d(2 * width, 2 * width, 1), nn.Conv2d(2 * width, outputs or levels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +147,6 @@ class PixelCNNCache:
     def __init__(self, net: PixelCNN, n: int, height: int, width: int) -> None:
         self.levels, self.first, self.blocks = net.levels, net.first.init_cache(n, height, width), []
         for block in net.blocks:
-            assert isinstance(block, ResidualBlock)
             masked = block.masked.init_cache(n, height, width)
             self.blocks.append((pointwise(block.narrow), masked, pointwise(block.widen)))
         self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
@@ -224,7 +221,7 @@ class GatedPixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.context_dim = levels, context_dim
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             GatedLayer(
                 width if i else levels,
                 width,
@@ -239,7 +236,7 @@ class GatedPixelCNN(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Levels (B, 1, H, W), int64, and a context (B, features), or classes (B,), to logits (B, K, H, W)."""
         v = h = one_hot(x, self.levels, self.last.weight.dtype)
-        context = self._encode(context, len(x))
+        context = encode_context(context, len(x), self.context_dim, self.last.weight.dtype)
         for layer in self.layers:
             v, h = layer(v, h, context)
         logits: Tensor = self.last(self.hidden(h.relu()).relu())
@@ -247,14 +244,8 @@ class GatedPixelCNN(nn.Module):
 
     def init_cache(self, n: int, height: int, width: int, context: Tensor | None = None) -> GatedCache:
         """A cached pass over n images: whole rows of the vertical stack, single pixels of the horizontal one."""
-        return GatedCache(self, n, height, width, self._encode(context, n))
-
-    def _encode(self, context: Tensor | None, n: int) -> Tensor | None:
-        if not self.context_dim and context is None:
-            return None
-        if not self.context_dim:
-            raise ValueError("this net takes no context; make it with context_dim=...")
-        return encode_label(context, n, self.context_dim, self.last.weight.dtype, what="context")
+        context = encode_context(context, n, self.context_dim, self.last.weight.dtype)
+        return GatedCache(self, n, height, width, context)
 
 
 class GatedCache:
@@ -262,10 +253,8 @@ class GatedCache:
 
     @torch.no_grad()
     def __init__(self, net: GatedPixelCNN, n: int, height: int, width: int, context: Tensor | None) -> None:
-        self.levels, self.row, self.layers = net.levels, -1, []
-        for layer in net.layers:
-            assert isinstance(layer, GatedLayer)
-            self.layers.append(LayerCache(layer, n, height, width, context))
+        self.levels, self.row = net.levels, -1
+        self.layers = [LayerCache(layer, n, height, width, context) for layer in net.layers]
         self.hidden, self.last = pointwise(net.hidden), pointwise(net.last)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minigen.data.checks import need_entry, need_scaled
+from minigen.data.checks import need_batch, need_entry
 from minigen.data.vocabulary import BOS, EOS, PAD
 from minigen.nets.attention import Attention
 from minigen.nets.conv import Residual, downsample
@@ -132,9 +132,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoded:
         """(B, C, H, W) to tokens (B, h w, width) and pooled (B, width). Another shape is a ValueError."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.shape))}); got {tuple(x.shape)}")
-        need_scaled("images", x)
+        need_batch("images", x, *self.shape)
         tokens = self.regions(x)
         return Encoded(tokens, self.pool(self.query.expand(len(x), -1, -1), tokens)[:, 0])
 

@@ -9,6 +9,8 @@ and words that most callers do not have would hide them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -58,11 +60,9 @@ class BlockCache:
 
     @torch.no_grad()
     def __init__(self, block: TransformerBlock, n: int, length: int) -> None:
-        up, down = block.mlp[0], block.mlp[2]
-        assert isinstance(up, nn.Linear)
-        assert isinstance(down, nn.Linear)
+        layers: list[Any] = [block.mlp[0], block.mlp[2]]
         self.attention: AttentionCache = block.attention.init_cache(n, length)
-        self.up, self.down = ((layer.weight, layer.bias) for layer in (up, down))
+        self.up, self.down = ((layer.weight, layer.bias) for layer in layers)
         self.norm_attention, self.norm_mlp = (
             (norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in (block.norm_attention, block.norm_mlp)
         )

@@ -58,11 +58,9 @@ def logistic_mixture_log_probs(parameters: Tensor, num_levels: int) -> Tensor:
 def log1mexp(x: Tensor) -> Tensor:
     """log(1 - exp(-x)) for x > 0, in the shape of x (...), precise near 0 and far from it. Maechler 2012, eq. 7."""
     small = x < 0.6931471805599453
-    return torch.where(
-        small,
-        torch.log(-torch.expm1(-torch.where(small, x, 1.0))),
-        torch.log1p(-torch.exp(-torch.where(small, 1.0, x))),
-    )
+    near = torch.log(-torch.expm1(-torch.where(small, x, 1.0)))
+    far = torch.log1p(-torch.exp(-torch.where(small, 1.0, x)))
+    return torch.where(small, near, far)
 
 
 class LogisticMixture(nn.Module):

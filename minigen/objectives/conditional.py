@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from minigen.data.checks import need_entry, need_float, need_number, need_same, need_shape
 from minigen.objectives import minimax
 from minigen.objectives.minimax import Minimax
+from minigen.train.loop import Turn
 from minigen.train.rng import Rng
 from minigen.worlds.precision import widen
 
@@ -195,9 +196,7 @@ class Auxiliary(Conditional):
             raise TypeError(f"the discriminator must say `judge`; got {type(discriminator).__name__} without it")
         self.weight, self.twin = weight, twin
 
-    def turns(  # type: ignore[override]
-        self, batch: tuple[Tensor, Tensor], rng: Rng
-    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    def turns(self, batch: tuple[Tensor, Tensor], rng: Rng) -> Iterator[Turn]:  # type: ignore[override]
         real, label = batch
         need_float("real samples", real)
         fake = self.generator(rng.normal(len(real), self.latent), label)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from minigen.data.checks import need_count, need_float, need_shape
+from minigen.data.checks import need_count, need_float, need_number, need_shape
 from minigen.train.distributed import gather
 from minigen.train.loop import Objective
 from minigen.train.rng import Rng
@@ -95,8 +95,7 @@ class DualEncoder(nn.Module):
 
     def __init__(self, images: nn.Module, captions: nn.Module, *, size: int = 32, temperature: float = 0.07) -> None:
         super().__init__()
-        if not 1 / MAX_SCALE <= temperature < math.inf:
-            raise ValueError(f"temperature must be a finite number, at least {1 / MAX_SCALE}; got {temperature}")
+        need_number("temperature", temperature, low=1 / MAX_SCALE)
         need_count("size", size)
         widths: Any = images.width, captions.width
         self.images, self.captions = images, captions

@@ -49,9 +49,8 @@ class Schedule:
         alpha_bar = alpha_bar.detach().double().cpu()
         inside = alpha_bar.ndim == 1 and len(alpha_bar) > 0 and alpha_bar[0] < 1 and alpha_bar[-1] >= 0
         if not inside or not (alpha_bar.diff() < 0).all():
-            got = f"{tuple(alpha_bar.shape)}" + (
-                f" from {alpha_bar[0]:g} to {alpha_bar[-1]:g}" if alpha_bar.ndim == 1 and len(alpha_bar) else ""
-            )
+            ends = f" {_ends(alpha_bar)}" if alpha_bar.ndim == 1 and len(alpha_bar) else ""
+            got = f"{tuple(alpha_bar.shape)}{ends}"
             raise ValueError(f"alpha_bar must be (T,), strictly decreasing, from below 1 to 0 or more; got {got}")
         self.alpha_bar = alpha_bar
         self.alpha, self.sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -134,10 +133,8 @@ def need_path(path: Path) -> None:
         raise TypeError(f"path must be a Path, levels from noise to data; got {type(path).__name__}: {todo}")
     a, s = (torch.as_tensor(part).detach().double().cpu() for part in (path.alpha, path.sigma))
     if a.ndim != 1 or a.shape != s.shape or len(a) < 2:
-        raise ValueError(
-            f"a path must have 2 levels or more, alpha and sigma both (steps + 1,); got {tuple(a.shape)} "
-            f"and {tuple(s.shape)}"
-        )
+        got = f"{tuple(a.shape)} and {tuple(s.shape)}"
+        raise ValueError(f"a path must have 2 levels or more, alpha and sigma both (steps + 1,); got {got}")
     falls = ((s[1:] * a[:-1] < s[:-1] * a[1:]) & (a[1:] > 0) & (s[:-1] > 0)).all()
     if not (falls and a[0] >= 0 and s[-1] >= 0 and a.isfinite().all() and s.isfinite().all()):
         raise ValueError(

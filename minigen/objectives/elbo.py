@@ -123,11 +123,9 @@ class Likelihood(Protocol):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log p(x | z) from the decoder's output, nats, (B,)."""
-        ...
 
     def mean(self, output: Tensor) -> Tensor:
         """The mean image, in the shape and range of images."""
-        ...
 
 
 class Bernoulli:
@@ -150,8 +148,7 @@ class Gaussian(nn.Module):
 
     def __init__(self, std: float, *, learned: bool = False, shape: Sequence[int] = ()) -> None:
         super().__init__()
-        if not 0 < std < math.inf:
-            raise ValueError(f"std is a standard deviation, a finite number above 0; got {std}")
+        need_number("std, a standard deviation,", std, low=0, open=True)
         self.log_std = nn.Parameter(torch.full(tuple(shape), math.log(std)), requires_grad=learned)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ linear above 20, an error of 2e-9.)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TypeVar
@@ -143,11 +142,7 @@ class Game(Objective):
 
     @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        *conditions: Tensor,
-        generator: torch.Generator | None = None,
-        network: nn.Module | None = None,
+        self, n: int, *conditions: Tensor, generator: torch.Generator | None = None, network: nn.Module | None = None
     ) -> Tensor:
         """n samples from G, or from `network` (an average of it), for conditions (n, ...) where G takes any.
 
@@ -189,8 +184,7 @@ class Minimax(Game):
     ):
         super().__init__(generator)
         _need_loss(loss)
-        if not 0 <= r1 < math.inf:
-            raise ValueError(f"r1, the weight of a penalty, must be a finite number, 0 or more; got {r1}")
+        need_number("r1, the weight of a penalty,", r1, low=0)
         self.discriminator = discriminator
         self.discriminator_loss, self.generator_loss = LOSSES[loss]
         self.r1 = r1

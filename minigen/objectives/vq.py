@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from minigen.data.checks import need_number
 from minigen.objectives.elbo import Likelihood
 from minigen.train.distributed import gather
 from minigen.train.loop import Objective
@@ -127,8 +128,7 @@ class VQVAE(Objective):
 
     def __init__(self, model: VQModel, *, commitment: float = 0.25) -> None:
         super().__init__()
-        if commitment < 0:
-            raise ValueError(f"commitment is a weight, 0 or more; got {commitment}")
+        need_number("commitment, a weight,", commitment, low=0)
         self.model, self.commitment = model, commitment
 
     def turns(self, x: Tensor, rng: Rng) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:

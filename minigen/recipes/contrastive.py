@@ -1,8 +1,9 @@
-"""Models that find the caption of an image, of shapes in fog and of digits, as they were measured (chapter 14)."""
+"""Models that find the caption of an image, as they were measured: shapes in fog, digits (chapter 14), emoji (05)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from minigen.nets.text import ImageEncoder, TextEncoder
 from minigen.objectives.contrastive import Contrastive, DualEncoder, cosine_scores
 from minigen.recipes.recipe import Recipe, hold_third
 from minigen.tasks.captions import DescribedImages, DescribedShapes
+from minigen.tasks.emoji import NamedEmoji
 from minigen.tasks.task import Measured
 from minigen.train.loop import Objective, Run
 from minigen.worlds import Shapes
@@ -36,13 +38,14 @@ DIGITS = DescribedImages(
     image=(1, 8, 8),
     count=382,
 )
-Task = DescribedShapes | DescribedImages
+EMOJI = NamedEmoji("emoji", "1,335 emoji, each by two artists, and their names, 32x32 in colour, no download")
+Task = DescribedShapes | DescribedImages | NamedEmoji
 
 
-def encoders(task: Task, *, width: int, num_downsamples: int, size: int = 32) -> Contrastive:
-    """An encoder of images and one of captions, and the loss that brings them together."""
+def encoders(task: Task, *, width: int, num_downsamples: int, size: int = 32, blocks: int = 1) -> Contrastive:
+    """An encoder of images and one of captions, and the loss that brings them together. blocks: over the words."""
     images = ImageEncoder(task.image, width=width, num_downsamples=num_downsamples)
-    words = TextEncoder(len(task.vocabulary), length=task.tokens.shape[1], width=width, blocks=1)
+    words = TextEncoder(len(task.vocabulary), length=task.tokens.shape[1], width=width, blocks=blocks)
     return Contrastive(DualEncoder(images, words, size=size))
 
 
@@ -114,3 +117,17 @@ RECIPES = described(
         "7 s; 95 % of names right; shows 1.9 nats among 64, where 2.23 are the most",
     ),
 )
+RECIPES += [
+    replace(
+        RECIPES[0],
+        task=EMOJI,
+        settings={"width": 64, "num_downsamples": 3, "blocks": 0},
+        batch_size=64,
+        steps=2_000,
+        full_steps=2_000,
+        draw=partial(picked, task=EMOJI),
+        measure=partial(bounds, task=EMOJI),
+        reaches="90 s; of unseen pictures 24 % find their name among 37, 58 % within five (chance: 3 and 14 %); of "
+        "training pictures 70 % among 48",
+    )
+]

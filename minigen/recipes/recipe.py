@@ -34,7 +34,8 @@ class Recipe:
 
     objective: called as objective(task, **settings), makes networks and loss; it needs no data.
     draw: draw(run, n, seed=), n samples of what was learnt, on the CPU.
-    prepare: prepare(objective, seed), what is done once before training and takes samples of the task's world.
+    prepare: prepare(objective, seed, **options), what is done once before training and takes data, with what `build`
+    was given.
     schedule: from the number of steps to a function of the step number, the factor on the rate. ema: decay of each
     player's average. clip: largest gradient norm.
     log_prob: log_prob(run, images, seed=), nats/image, (B,), for families with a likelihood: a `ScoredTask`.
@@ -58,7 +59,7 @@ class Recipe:
     full_steps: int
     draw: Callable[..., Tensor]
     reaches: str
-    prepare: Callable[[Any, int], None] | None = None
+    prepare: Callable[..., None] | None = None
     log_prob: Callable[..., Tensor] | None = None
     measure: Callable[[Run], dict[str, Measured]] | None = None
     at: Callable[[str], Recipe] | None = None
@@ -68,12 +69,17 @@ class Recipe:
         """The recipe as the command line calls it: family and data."""
         return f"{self.family} {self.task.name}"
 
-    def build(self, *, steps: int, seed: int = 0, device: torch.device | str = "cpu", **options: Any) -> Run:
-        """The run of so many steps, before the first. options: of `Run`, such as sync and precision."""
+    def build(
+        self, *, steps: int, seed: int = 0, device: torch.device | str = "cpu", fresh: bool = True, **options: Any
+    ) -> Run:
+        """The run of so many steps, before the first. options: of `Run`, such as sync and precision.
+
+        fresh: off, `prepare` is left out, for a run that then takes the state of another.
+        """
         torch.manual_seed(seed)
         objective = self.objective(self.task, **self.settings)
-        if self.prepare:
-            self.prepare(objective, seed)
+        if self.prepare and fresh:
+            self.prepare(objective, seed, device=device, **options)
         objective = objective.to(device)
         optimizers = adam_per_player(objective, self.rate, betas=self.betas)
         given: dict[str, Any] = {"ema": self.ema, "clip": self.clip, "schedule": self.schedule(steps), "seed": seed}

@@ -6,6 +6,7 @@ A sample is an image that was put into codes and back: n samples are of n captio
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def vqvae(task: Task, *, codes: int, size: int, width: int, blocks: int, commitm
     return VQVAE(model, commitment=commitment)
 
 
-def spread(objective: VQVAE, seed: int, *, task: PromptedShapes) -> None:
+def spread(objective: VQVAE, seed: int, *, task: PromptedShapes, **options: Any) -> None:
     """Put the codes where the new encoder puts 512 images of the task."""
     source = torch.Generator().manual_seed(seed)
     objective.model.spread_codes(task.pairs(512, generator=source)[0], generator=source)

@@ -112,6 +112,7 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
         seed=settings.seed,
         device=device,
         precision=settings.precision if same else "fp32",
+        fresh=False,
         compile=False,
     )
     path = Path(folder) / "run.pt"

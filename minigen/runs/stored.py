@@ -1,8 +1,8 @@
 """Checkpoints that come with minigen: weights of a recipe trained for longer than a chapter can, with their hash.
 
-Each is NAME.safetensors and NAME.json in `minigen/checkpoints`: the averaged networks as 32-bit numbers, or as 16-bit
-ones where these are too many, and beside them the command that made them, what they reach as they are stored, their
-SHA-256 and licence. `python -m minigen export` writes both.
+Each is NAME.safetensors and NAME.json in `minigen/checkpoints`: the averaged networks, and those that nobody trains, as
+32-bit numbers, or as 16-bit ones where these are too many, and beside them the command that made them, what they reach
+as they are stored, their SHA-256 and licence. `python -m minigen export` writes both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from minigen.recipes import RECIPES
 from minigen.runs.files import make_folder, write, write_json
 from minigen.runs.folder import Loaded, Settings
 from minigen.runs.judge import judge
+from minigen.train.loop import Run
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
 LIMITS = {"diffusion-emoji": 5_000_000}  # bytes of a file, where more than the usual are needed
@@ -45,18 +47,18 @@ def export(loaded: Loaded, folder: str | os.PathLike[str], *, seed: int, into_pa
         )
     recipe, settings, run = loaded.recipe, loaded.settings, loaded.run
     tensors = {
-        f"{player}.{name}": value.detach().cpu().contiguous()
-        for player, network in run.ema.items()
+        f"{part}.{name}": value.detach().cpu().contiguous()
+        for part, network in _kept(run).items()
         for name, value in network.state_dict().items()
     }
-    if not tensors:
+    if not run.ema:
         raise ValueError(f"{recipe.name} keeps no averaged network: there is nothing to export")
     content: bytes = _safetensors().save(tensors)
     if len(content) > WHOLE:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
         content = _safetensors().save(tensors)
-        for player, network in run.ema.items():
-            network.load_state_dict(_of(player, tensors))
+        for part, network in _kept(run).items():
+            network.load_state_dict(_of(part, tensors))
     limit = LIMITS.get(f"{recipe.family}-{recipe.task.name}", LIMIT)
     if len(content) > limit:
         raise ValueError(f"{recipe.name} takes {len(content):,} bytes; a stored checkpoint has at most {limit:,}")
@@ -95,19 +97,25 @@ def stored(family: str, data: str, *, folder: str | os.PathLike[str] = FOLDER) -
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise ValueError(f"{path} is not the file that {path.stem}.json describes: its hash differs; install anew")
     recipe, settings = RECIPES[family, data], Settings(**about["settings"])
-    run = recipe.build(steps=settings.steps, seed=settings.seed, device="cpu", compile=False)
+    run = recipe.build(steps=settings.steps, seed=settings.seed, device="cpu", fresh=False, compile=False)
     tensors: dict[str, torch.Tensor] = _safetensors().load(content)
-    for player, network in run.ema.items():
-        weights = _of(player, tensors)
+    for part, network in _kept(run).items():
+        weights = _of(part, tensors)
         network.load_state_dict(weights)
-        getattr(run.objective, player).load_state_dict(weights)
+        getattr(run.objective, part).load_state_dict(weights)
     run.n = about["step"]
     return Loaded(recipe, settings, run)
 
 
-def _of(player: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The part of a checkpoint that belongs to one player, by the names of its network."""
-    return {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == player}
+def _kept(run: Run) -> dict[str, nn.Module]:
+    """What a checkpoint holds: the averaged networks, and those of the objective that nobody trains."""
+    frozen = {n: m for n, m in run.objective.named_children() if not any(p.requires_grad for p in m.parameters())}
+    return frozen | run.ema
+
+
+def _of(part: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of a checkpoint that belongs to one network, by the names of its weights."""
+    return {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == part}
 
 
 def card(family: str, data: str, *, folder: str | os.PathLike[str] = FOLDER) -> dict[str, Any]:

@@ -24,12 +24,10 @@ class RasterNet(Protocol):
 
     def __call__(self, x: Tensor, *context: Tensor) -> Tensor:
         """All logits at once."""
-        ...
 
     @property
     def init_cache(self) -> Callable[..., Cache]:
         """`init_cache(n, height, width, *context)` begins a cached pass over n images."""
-        ...
 
 
 def draw(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_count, need_finite, need_float, need_number, need_same, need_shape
+from minigen.data.checks import need_count, need_number, need_numbers, need_same, need_shape
 from minigen.objectives.diffusion import Denoise
 
 
@@ -45,8 +45,7 @@ def ode_log_prob(
     method, each with four calls, between sigma `low`, which is as good as none, and `high`, against which the images
     are small. Raises ValueError for a denoiser whose guess has no gradient, as under `torch.no_grad`.
     """
-    need_float("x", x)
-    need_finite("x", x, todo="a density of NaN is none")
+    need_numbers("x", x, todo="a density of NaN is none")
     need_number("low", low, low=0, open=True)
     need_number("high", high, low=low, open=True)
     need_count("steps", steps)

@@ -1,5 +1,9 @@
 """Pictures, films, sliders and the live view of a training run. Drawing libraries are imported when they draw."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from minigen.show.drawings import Drawing
 from minigen.show.figures import (
     COLOURS,
@@ -21,6 +25,9 @@ from minigen.show.figures import (
 from minigen.show.films import Film, film, png, slider, tiles
 from minigen.show.live import LiveView, live
 from minigen.show.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Figure
 
 __all__ = [
     "COLOURS",

@@ -13,7 +13,7 @@ from minigen.tasks.captions import (
     PromptedShapes,
     caption_words,
 )
-from minigen.tasks.emoji import EmojiTask
+from minigen.tasks.emoji import EmojiTask, NamedEmoji
 from minigen.tasks.folder import FolderImages, LabelledFolder
 from minigen.tasks.images import RealImages, ScoredImages, dequantised, digit_levels, noisy_digits
 from minigen.tasks.labelled import LabelledImages, LabelledShapes
@@ -27,6 +27,7 @@ __all__ += [
     "LabelledImages",
     "LabelledShapes",
     "Measured",
+    "NamedEmoji",
     "Plane",
     "PromptedImages",
     "PromptedShapes",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +25,6 @@ from minigen.tasks.shapes import ScoredShapes
 from minigen.tasks.task import Measured
 from minigen.worlds import ExactCaptions, Shapes
 from minigen.worlds.shapes import Split
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Condition = Literal["tokens", "words", "labels"]
 Score = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and tokens (n, T) to scores (n, n)
@@ -213,7 +210,7 @@ class PromptedShapes(CaptionedShapes):
                 places, total = places * len(values) + factors[:, column], total * len(values)
         return metrics.evenness(places, total)
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples of all captions as a picture."""
         return show.image_grid(samples[:: max(1, len(samples) // 64)][:64], columns=8)
 
@@ -279,21 +276,13 @@ class Described(Captioned):
         """n images that no training saw, and what they show; the same at each call."""
         raise NotImplementedError
 
-    def bounds(self, score: Score) -> dict[str, Measured]:
-        """Figures of a model that scores images and captions."""
-        raise NotImplementedError
-
-    def nll(self, log_prob: LogProb) -> dict[str, Measured]:
-        """Figures of a model that gives captions a probability."""
-        raise NotImplementedError
-
     def _right(self, samples: Tensor) -> tuple[Pairs, Tensor, Tensor]:
         """The images that samples (n, T) are about, whether each is the caption, and whether it is any caption."""
         pairs = self.test_pairs(len(samples))
         match = (samples[:, None] == self.tokens).all(2)  # (n, C)
         return pairs, match[torch.arange(len(samples)), pairs.number].double(), match.any(1).double()
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Images and what was said of them; in colour where it is wrong."""
         from matplotlib import pyplot as plt
 
@@ -355,9 +344,8 @@ class DescribedShapes(Described, CaptionedShapes):
             f"bound_nats_among_{size}": Measured(*(blocks(information_bound, s, size) for s in (mine, best)))
             for size in (64, n)
         }
-        figures["information_nats"] = Measured(
-            figures[f"bound_nats_among_{n}"].model, self.seen.information(x).mean().item()
-        )
+        shown, there = figures[f"bound_nats_among_{n}"].model, self.seen.information(x).mean().item()
+        figures["information_nats"] = Measured(shown, there)
         found = (blocks(recall_at_k, s, 64) for s in (mine, best))
         return figures | {"found_among_64": Measured(*found)}
 
@@ -392,10 +380,8 @@ class DescribedImages(Described, CaptionedImages):
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """The share of captions (n, T) that are right, of unseen images."""
         _, right, real = self._right(samples)
-        return {
-            "names_right": Measured(right.mean().item(), None),
-            "names_of_a_class": Measured(real.mean().item(), None),
-        }
+        shares = {"names_right": right, "names_of_a_class": real}
+        return {name: Measured(share.mean().item(), None) for name, share in shares.items()}
 
     def bounds(self, score: Score) -> dict[str, Measured]:
         """The lower bound of the information in nats by the test split, in batches of 64; nobody knows the truth."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,10 @@ from minigen import data, show
 from minigen.data.batches import Stream
 from minigen.data.chunks import in_chunks
 from minigen.data.emoji import STYLES
+from minigen.data.vocabulary import Vocabulary
 from minigen.nets.classifier import ConvClassifier, warp
+from minigen.objectives.contrastive import recall_at_k
+from minigen.tasks.captions import Described, Pairs, Score
 from minigen.tasks.task import Measured
 
 if TYPE_CHECKING:
@@ -169,3 +174,89 @@ class EmojiTask:
     def picture(self, samples: Tensor) -> Figure:
         """64 of the samples, (n, 3, 32, 32), spread over all."""
         return show.image_grid(samples[:: max(1, len(samples) // 64)][:64], columns=8)
+
+
+UNKNOWN = "<unk>"
+
+
+class NamedEmoji(Described, EmojiTask):
+    """Emoji in both styles beside their names; judged on the unseen pictures whose names are of known words alone.
+
+    A word is known where it names at least four training pictures, two emoji by two artists; any other is `<unk>`, and
+    names of such alone are not trained on. Pictures are warped and mirrored, so that left and right mean nothing, and
+    so that a test picture which mirrors a training one (walking, facing right) has been seen: such are not judged. The
+    captions are the names that are judged.
+
+    image: the shape of a picture.
+    """
+
+    shape: tuple[int, ...] = (13,)  # of a sample, which is a name: every one there is has at most 11 words
+    count, yardstick, image = 74, "chance", (3, 32, 32)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The known words, and `<unk>`."""
+        count = Counter(word for name in self._splits["train"][0].names for word in set(_words(name)))
+        return Vocabulary(sorted([UNKNOWN, *(word for word, n in count.items() if n * len(STYLES) >= 4)]))
+
+    def encode(self, names: Sequence[str]) -> Tensor:
+        """Names as tokens, (n, 13)."""
+        known = self.vocabulary.words
+        said = [" ".join(word if word in known else UNKNOWN for word in _words(name)) for name in names]
+        return self.vocabulary.encode(said, length=self.shape[0])
+
+    @cached_property
+    def judged(self) -> Tensor:
+        """Which emoji of the test split are judged, numbers (C,)."""
+        names, known = self._splits["test"][0].names, set(self.vocabulary.words)
+        said = torch.tensor([i for i, name in enumerate(names) if known.issuperset(_words(name))])
+        x = self.pictures("test")[0].view(len(STYLES), -1, *self.image)[:, said]
+        copied = self.distance(x.flatten(0, 1)) < COPY
+        return said[~copied.view(len(STYLES), -1).any(0)]
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The names that are judged."""
+        return tuple(" ".join(_words(self._splits["test"][0].names[i])) for i in self.judged.tolist())
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The same as tokens, (C, 13)."""
+        return self.encode(self.captions)
+
+    def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Stream:
+        """Random training pictures and the tokens of their names, endless."""
+        x, tokens = self.pictures("train")[0], self.encode(self._splits["train"][0].names).repeat(len(STYLES), 1)
+        said = (tokens > self.vocabulary.encode([UNKNOWN])[0, 1]).any(1)
+        x, tokens = x[said].to(device), tokens[said].to(device)
+
+        def draw(n: int, /, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            rows = torch.randint(len(x), (n,), generator=generator, device=x.device)
+            return warp(x[rows], generator=generator), tokens[rows]
+
+        return Stream(draw, batch_size=batch_size, seed=seed, device=device)
+
+    def test_pairs(self, n: int) -> Pairs:
+        """n unseen pictures of the names that are judged, style by style, over again where there are fewer."""
+        rows, unseen = torch.arange(n), self.pictures("test")[0].view(len(STYLES), -1, *self.image)[:, self.judged]
+        return Pairs(unseen.flatten(0, 1)[rows % (2 * len(self.judged))], rows % len(self.judged))
+
+    def evaluate(self, samples: Tensor) -> dict[str, Measured]:
+        """The share of names (n, T) that are right, beside chance."""
+        return {"names_right": Measured(self._right(samples)[1].mean().item(), 1 / len(self.captions))}
+
+    def bounds(self, score: Score) -> dict[str, Measured]:
+        """How often pictures find their name, and names their picture of each style, among those that are judged."""
+        n, figures = len(self.judged), {}
+        pictures = self.test_pairs(2 * n).images
+        both = torch.stack([score(x, self.tokens) for x in torch.split(pictures, n)])  # (2, n, n)
+        for what, scores in (("name", both), ("picture", both.mT)):
+            for k in (1, 5):
+                found = torch.stack([recall_at_k(each, k) for each in scores]).mean().item()
+                figures[f"{what}_found_in_{k}_of_{n}"] = Measured(found, k / n)
+        return figures
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, without punctuation around them."""
+    return [word.strip(":,*") for word in name.split()]

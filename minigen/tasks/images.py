@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from minigen import data, metrics, show
 from minigen.data.batches import Batches, Stream, held_out
 from minigen.data.levels import dequantise, fresh
 from minigen.tasks.task import Measured
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DIGIT_LEVELS = 17
 Load = Callable[[str], data.Images]  # a split, "train" or "test", to its images
@@ -75,7 +72,7 @@ class RealImages:
             figures["pixel_recall"] = Measured(mine.recall, real.recall)
         return figures
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples as a picture."""
         return show.image_grid(samples[:64], columns=8)
 
@@ -128,7 +125,7 @@ class ScoredImages(RealImages):
         """Figures of quality of samples (N, *shape) on the CPU, in the range that a model sees."""
         return super().evaluate(self.view(samples))
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples as a picture."""
         return super().picture(self.view(samples))
 

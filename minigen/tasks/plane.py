@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -11,9 +9,6 @@ from minigen import metrics, show
 from minigen.data.batches import Stream
 from minigen.tasks.task import Measured
 from minigen.worlds import GaussianMixture
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Plane:
@@ -37,7 +32,7 @@ class Plane:
             "high_quality_share": Measured(report.high_quality, metrics.HIGH_QUALITY_CEILING),
         }
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """The density, and beside it the samples."""
         from matplotlib import pyplot as plt
 

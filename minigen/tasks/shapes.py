@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from minigen import metrics, show
 from minigen.data.batches import Stream, held_out
 from minigen.tasks.task import Measured
 from minigen.worlds import Shapes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 HELD_OUT = 2000
 
@@ -47,7 +44,7 @@ class ShapesWorld:
             "coverage_nats_from_even": Measured(coverage.divergence, coverage.exact),
         }
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples as a picture, levels in their colours."""
         images = samples[:64]
         return show.image_grid(images if images.is_floating_point() else self.world.to_rgb(images), columns=8)

@@ -5,16 +5,13 @@ A batch is images x (B, *shape), or (x, *conditions) where images come with what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from minigen import metrics
+from minigen import metrics, show
 from minigen.data.batches import Batches, Stream
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Measured(NamedTuple):
@@ -28,7 +25,7 @@ class Task(Protocol):
     """Data to learn from, and how to judge what was learnt.
 
     name: as on the command line. title: one line. shape: of a sample. count: the samples that `evaluate` is made for.
-    yardstick: what the second number of each figure is of, "exact" or "real".
+    yardstick: what the second number of each figure is of, "exact", "real" or "chance".
     """
 
     name: str
@@ -39,15 +36,12 @@ class Task(Protocol):
 
     def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Batches | Stream:
         """Endless batches, resumable. Raises what `minigen.data` raises for missing files."""
-        ...
 
     def evaluate(self, samples: Tensor) -> dict[str, Measured]:
         """Figures of quality of samples (N, *shape) on the CPU."""
-        ...
 
-    def picture(self, samples: Tensor) -> Figure:
+    def picture(self, samples: Tensor) -> show.Figure:
         """Samples as a picture."""
-        ...
 
 
 @runtime_checkable
@@ -56,8 +50,6 @@ class ScoredTask(Task, Protocol):
 
     def held_out(self) -> Tensor:
         """Images that no training saw, (N, *shape) on the CPU; the same at each call."""
-        ...
 
     def likelihood(self, nats: metrics.Estimate) -> dict[str, Measured]:
         """Figures of a model whose negative log-likelihood on these is `nats`, nats/image."""
-        ...

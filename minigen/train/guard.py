@@ -65,7 +65,8 @@ class Guard:
         self.count += 1
         self.moves.append((self.count, n, player, loss))
         if scaler is None and not self.deferred:
-            total = _total(gradients) if norm is None else norm.item()
+            # The sum of all entries, the cheapest pass that NaN and infinity survive; it may overflow by itself.
+            total = sum(g.sum().item() for g in gradients) if norm is None else norm.item()
             if not math.isfinite(loss.item()) or not (math.isfinite(total) or _all_finite(gradients)):
                 self._stop(n, player, loss)
             return True
@@ -116,11 +117,6 @@ class Guard:
             step=n,
             player=player,
         )
-
-
-def _total(tensors: list[Tensor]) -> float:
-    """The sum of all entries, the cheapest single pass that NaN and infinity survive; it may overflow by itself."""
-    return sum(t.sum().item() for t in tensors)
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:

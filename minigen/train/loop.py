@@ -61,7 +61,6 @@ class Objective(nn.Module, ABC):
 
         batch: x, or (x, *conditions). rng: what is random is drawn from here. logs: scalars by name.
         """
-        ...
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -40,8 +41,5 @@ def adam_per_player(
 
     weight_decay: decoupled from the gradient, as in Loshchilov and Hutter 2019; 0 is off.
     """
-    if weight_decay:
-        return per_player(
-            objective, lambda p: torch.optim.AdamW(p, rate, betas=betas, weight_decay=weight_decay, fused=True)
-        )
-    return per_player(objective, lambda p: torch.optim.Adam(p, rate, betas=betas, fused=True))
+    adam = partial(torch.optim.AdamW, weight_decay=weight_decay) if weight_decay else torch.optim.Adam
+    return per_player(objective, lambda p: adam(p, rate, betas=betas, fused=True))

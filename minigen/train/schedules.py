@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from minigen.data.checks import need_number
+
 
 def linear_decay(steps: int, *, hold: float = 0.0) -> Callable[[int], float]:
     """A schedule for `Run`: factor 1 for the first `hold` share of `steps`, then linear to 0 at step `steps`.
@@ -15,8 +17,7 @@ def linear_decay(steps: int, *, hold: float = 0.0) -> Callable[[int], float]:
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more; got {steps}")
-    if not 0.0 <= hold <= 1.0:
-        raise ValueError(f"hold is a share of the steps, in [0, 1]; got {hold}")
+    need_number("hold, a share of the steps,", hold, low=0, high=1)
     if hold == 1.0:
         return lambda n: 1.0 if n < steps else 0.0
     return lambda n: max(0.0, min(1.0, (steps - n) / (steps * (1.0 - hold))))

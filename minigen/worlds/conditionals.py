@@ -45,10 +45,8 @@ class ExactConditionals:
         if not torch.equal(numbers.sort().values, torch.arange(size * size)):
             raise ValueError(f"order must hold each of 0..{size * size - 1} once")
         self.world._parts(x)  # refuses what is no image of this world
-        cache, found = (
-            self.init_cache(len(x), size, size),
-            torch.empty(len(x), self.levels, size, size, dtype=torch.float64),
-        )
+        cache = self.init_cache(len(x), size, size)
+        found = torch.empty(len(x), self.levels, size, size, dtype=torch.float64)
         for row, column in ((n // size, n % size) for n in numbers.tolist()):
             found[:, :, row, column] = cache.logits(row, column)
             cache.append(x[:, 0, row, column], row, column)
@@ -67,10 +65,9 @@ class ExactConditionals:
         (H W, H W) bool, whether the guess at the pixel of the row sees that of the column, as `nets.view` finds.
         """
         size, points = self.world.size, self.world._core.points
-        if seen.shape != (size * size, size * size) or self.world.shapes != 1:
-            raise ValueError(
-                f"seen must be {(size * size, size * size)}, the world of one shape; got {tuple(seen.shape)}"
-            )
+        pairs = (size * size, size * size)
+        if seen.shape != pairs or self.world.shapes != 1:
+            raise ValueError(f"seen must be {pairs}, the world of one shape; got {tuple(seen.shape)}")
         keep, other = self._given_template.max(), self._given_template.min()
         found = []
         for part in torch.split(self.world._parts(x), 25):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from minigen.data.checks import need_count, need_finite, need_float, need_shape
+from minigen.data.checks import need_count, need_finite, need_float, need_numbers, need_shape
 
 
 class Guess(NamedTuple):
@@ -47,9 +47,8 @@ class LinearGaussian:
 
         Tipping and Bishop 1999, eq. 7 and 8, with orthogonal columns. latent: below d.
         """
-        need_float("x", x)
+        need_numbers("x", x)
         need_shape("x", x, "N", "d")
-        need_finite("x", x)
         if len(x) < 2:
             raise ValueError(f"x must be (N, d), N at least 2; got {tuple(x.shape)}")
         need_count("latent", latent)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from minigen.data.checks import need_count, need_finite, need_number
 
-from .precision import drawing_device, exact, like
+from .precision import Device, drawing_device, exact, like
 
 
 class GaussianMixture:
@@ -114,14 +114,12 @@ class GaussianMixture:
         """Number of coordinates of a point."""
         return self.means.shape[1]
 
-    def sample(
-        self, n: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
-    ) -> Tensor:
+    def sample(self, n: int, *, generator: torch.Generator | None = None, device: Device = None) -> Tensor:
         """(n, D) points of torch's default type, drawn where `generator` lives and moved to `device`."""
         return self.sample_with_labels(n, generator=generator, device=device)[0]
 
     def sample_with_labels(
-        self, n: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self, n: int, *, generator: torch.Generator | None = None, device: Device = None
     ) -> tuple[Tensor, Tensor]:
         """Points (n, D) and the component (n,) that each was drawn from."""
         need_count("n", n)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+Device = torch.device | str | None  # where samples are to stand; None is where they are drawn
+
 
 def exact(x: Tensor) -> Tensor:
     """`x` in float64, on its own device; on the CPU where the device has no float64 (Apple's MPS)."""
@@ -21,6 +23,6 @@ def like(result: Tensor, x: Tensor) -> Tensor:
     return result.to(dtype=torch.float32 if x.device.type == "mps" else torch.float64).to(x.device)
 
 
-def drawing_device(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device:
+def drawing_device(generator: torch.Generator | None, device: Device) -> torch.device:
     """Where to draw random numbers: where the generator lives, else on the device asked for, else on the CPU."""
     return generator.device if generator is not None else torch.device(device or "cpu")

@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from minigen.data.checks import need_count, need_finite, need_float, need_index, need_number, need_seed, need_shape
+from minigen.data.checks import need_count, need_finite, need_index, need_number, need_numbers, need_seed, need_shape
 
 from . import captions
 from .drawing import COLOURS, KINDS
 from .noise import FlipNoise, GaussianNoise
-from .precision import drawing_device
+from .precision import Device, drawing_device
 from .templates import Entropy, Templates
 
 SIZE_WORDS = {1: ("medium",), 2: ("small", "large"), 3: ("small", "medium", "large")}
@@ -197,30 +197,19 @@ class Shapes:
     def to_levels(self, x: Tensor) -> Tensor:
         """RGB images (B, 3, H, W) as numbers (B, 1, H, W) of the palette colours nearest to their pixels."""
         need_shape("images", x, "B", 3, "H", "W")
-        need_float("images", x)
-        need_finite("images", x)
+        need_numbers("images", x)
         palette = self.palette.to(x)
         closeness = torch.einsum("bchw,kc->bkhw", x, palette) - palette.square().sum(1)[:, None, None] / 2
         return closeness.argmax(1, keepdim=True)
 
     def sample(
-        self,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        index: Tensor | None = None,
+        self, n: int, *, generator: torch.Generator | None = None, device: Device = None, index: Tensor | None = None
     ) -> Tensor:
         """n images, drawn where `generator` lives and moved to `device`; of the templates `index` only, if given."""
         return self.sample_with_factors(n, generator=generator, device=device, index=index)[0]
 
     def sample_with_factors(
-        self,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        index: Tensor | None = None,
+        self, n: int, *, generator: torch.Generator | None = None, device: Device = None, index: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """n images and their factors (n, F)."""
         if index is not None and not len(index):
@@ -246,11 +235,7 @@ class Shapes:
         return self._continuous().log_prob(self._parts(x_t), alpha=alpha, sigma=sigma)
 
     def denoise(
-        self,
-        x_t: Tensor,
-        alpha: float | Tensor,
-        sigma: float | Tensor,
-        caption: str | Sequence[str] | None = None,
+        self, x_t: Tensor, alpha: float | Tensor, sigma: float | Tensor, caption: str | Sequence[str] | None = None
     ) -> Tensor:
         """E[x_0 | x_t], or E[x_0 | x_t, caption] with one caption for all images or one each, (B, 3, H, W).
 
@@ -312,9 +297,8 @@ class Shapes:
         self._need_factors(factors)
         limits = torch.tensor([len(value) for value in self.values.values()])
         if (factors.cpu() >= limits).any():
-            raise ValueError(
-                f"factors must be below the number of values, {limits.tolist()}; got {factors.amax(0).tolist()}"
-            )
+            most = factors.amax(0).tolist()
+            raise ValueError(f"factors must be below the number of values, {limits.tolist()}; got {most}")
         rows = [dict(zip(self.factor_names, row, strict=True)) for row in factors.tolist()]
         return [captions.write(row, self.values, self.shapes) for row in rows]
 
@@ -364,17 +348,16 @@ class Shapes:
 
     def _parts(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W), checked, as (B, shapes, C * H * W / shapes)."""
-        expected = (3 if self.form == "continuous" else 1, self.size, self.size)
-        if x.ndim != 4 or x.shape[1:] != expected:
-            raise ValueError(f"images must be (B, {', '.join(map(str, expected))}); got {tuple(x.shape)}")
-        if self.form == "continuous" and not x.is_floating_point():
-            raise ValueError(f"images of the continuous form must be floats; got {x.dtype}")
-        if self.form == "discrete" and x.is_floating_point():
+        need_shape("images", x, "B", 3 if self.form == "continuous" else 1, self.size, self.size)
+        if self.form == "continuous":
+            if not x.is_floating_point():
+                raise ValueError(f"images of the continuous form must be floats; got {x.dtype}")
+            return self._split_halves(x)
+        if x.is_floating_point():
             raise ValueError(f"images of the discrete form must be int64 levels; got {x.dtype}: `to_levels` makes them")
-        outside = int(((x < 0) | (x >= len(self.palette))).sum()) if self.form == "discrete" else 0
-        if self.form == "discrete" and (x.dtype != torch.int64 or outside):
-            expected_levels = f"int64 in 0..{len(self.palette) - 1}"
-            raise ValueError(f"images must be {expected_levels}; got {x.dtype} with {outside} pixels out of range")
+        outside, levels = int(((x < 0) | (x >= len(self.palette))).sum()), f"int64 in 0..{len(self.palette) - 1}"
+        if x.dtype != torch.int64 or outside:
+            raise ValueError(f"images must be {levels}; got {x.dtype} with {outside} pixels out of range")
         return self._split_halves(x)
 
     def _split_halves(self, x: Tensor) -> Tensor:

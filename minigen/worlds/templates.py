@@ -116,12 +116,7 @@ class Templates:
         return torch.cat([self._argmax(ll) for ll in self._blocks(x)])
 
     def mean_template(
-        self,
-        x: Tensor,
-        *,
-        alpha: float | Tensor = 1.0,
-        sigma: float | Tensor = 0.0,
-        allowed: Tensor | None = None,
+        self, x: Tensor, *, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0, allowed: Tensor | None = None
     ) -> Tensor:
         """E[template | x], (B, parts, d); among those that are `allowed`, bool (B, parts, n), where it is given."""
         self._gaussian()
@@ -169,9 +164,8 @@ class Templates:
         for block in torch.split(codes, self._rows()):
             distance = self.law.distance(block, codes).clamp(min=0)
             rates = self.law.kl_per_distance, self.law.bhattacharyya_per_distance
-            near = [
-                torch.cat([s, self._group_sum(-rate * distance).exp()]) for s, rate in zip(near, rates, strict=True)
-            ]
+            new = [self._group_sum(-rate * distance).exp() for rate in rates]
+            near = [torch.cat(both) for both in zip(near, new, strict=True)]
         low, high = (self._mean_log_neighbours(sums) for sums in near)
         return Entropy((low + high) / 2, (high - low) / 2)
 
@@ -223,9 +217,8 @@ class Templates:
 
     def _group_sum(self, log_terms: Tensor) -> Tensor:
         """Log-sum-exp over the templates of every group, (..., n) -> (..., G)."""
-        return torch.stack(
-            [part.logsumexp(-1) for part in torch.split(log_terms, self.group_sizes.tolist(), -1)], dim=-1
-        )
+        parts = torch.split(log_terms, self.group_sizes.tolist(), -1)
+        return torch.stack([part.logsumexp(-1) for part in parts], dim=-1)
 
     def _mean_log_neighbours(self, near: Tensor) -> float:
         """Mean over tuples i of log sum_j exp(-D_ij), from the sums over the templates of each group, (n, G)."""

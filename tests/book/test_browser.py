@@ -100,7 +100,7 @@ def test_code_stands_in_its_box_on_a_desktop(chapters):
     assert where(chapters, lambda page: page.long_lines) == {}
 
 
-def test_axe_finds_no_serious_barrier_in_either_scheme_at_either_width(pages):
+def test_axe_finds_no_barrier_at_either_width_and_in_either_scheme(pages):
     assert where(pages, lambda page: page.barriers) == {}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import browser
 from browser import DESKTOP, Visit, bad_images, broken_links, plays, raw_source, visit
 
 pytestmark = pytest.mark.browser
@@ -90,6 +91,11 @@ def findings(page: Visit) -> dict[str, list[str]]:
         "long_lines": page.long_lines,
     }
     return {name: what for name, what in found.items() if what}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(browser, "PATIENCE", 2.0)
 
 
 def look(context, folder: Path, text: str) -> dict[str, list[str]]:

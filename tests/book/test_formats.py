@@ -143,7 +143,8 @@ def test_every_chapter_and_page_is_in_the_order_of_reading(epub, manifest) -> No
     package = ElementTree.fromstring(epub.read("content.opf"))
     by_id = {item["id"]: href for href, item in manifest.items()}
     order = [by_id[item.attrib["idref"]] for item in package.iter(f"{OPF}itemref")]
-    wanted = {f"{path.parent.name}/{path.stem}.xhtml" for path in [*CHAPTERS, *(ROOT / "book").glob("*.md")]}
+    written = [*CHAPTERS, *(ROOT / "book").glob("*.md"), *(ROOT / "book").glob("api/*.md")]
+    wanted = {path.relative_to(ROOT).with_suffix(".xhtml").as_posix() for path in written}
     assert set(order) == wanted
     chapters = [href for href in order if href.startswith("chapters/")]
     assert chapters == sorted(chapters)
@@ -238,7 +239,7 @@ def test_nothing_is_cut_off_at_the_edge_of_the_paper(tab, book: Path) -> None:
     width = 657  # A4 less its margins, 174 mm at 96 pixels to the inch
     tab.set_viewport_size({"width": width, "height": 980})
     tab.emulate_media(media="print")
-    for path in sorted([*book.glob("chapters/*.html"), *book.glob("book/*.html")]):
+    for path in sorted([*book.glob("chapters/*.html"), *book.glob("book/**/*.html")]):
         tab.goto(path.as_uri())
         tab.evaluate(printing.TYPESET)
         assert tab.evaluate(OUTSIDE, width) == [], path.name
