@@ -23,6 +23,7 @@ EARLIER = {path.stem for path in NOTEBOOKS} - {
     "01_images_as_samples",
     "03_distance",
     "04_conditional",
+    "05_words",
     "09_elbo",
     "12_sampling",
     "14_captions",
