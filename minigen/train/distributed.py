@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -30,8 +30,27 @@ from minigen.data.batches import map_tensors
 BUCKET_BYTES = 25 * 2**20  # the size that DistributedDataParallel uses
 
 
+class Sync(Protocol):
+    """What the loop asks of `setup`: N processes that act as one."""
+
+    rank: int
+    world_size: int
+
+    def shard(self, batch: Any) -> Any:
+        """This rank's rows of a batch."""
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the ranks."""
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Give every rank the tensors of rank 0."""
+
+    def host_mean(self, numbers: list[float]) -> list[float]:
+        """The mean of each number over the ranks, known to the host without waiting for a device."""
+
+
 class ProcessGroup:
-    """This process's place among the others, and the exchanges that a run needs: N processes that act as one.
+    """This process's place among the others, and the exchanges that a run needs.
 
     rank, world_size: this process, and how many there are. device: where this rank computes.
     """
@@ -71,9 +90,6 @@ class ProcessGroup:
         """Give every rank the tensors of rank 0."""
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
-
-
-Sync = ProcessGroup  # what the loop asks of `setup`
 
 
 def _buckets(tensors: list[Tensor]) -> list[list[Tensor]]:
