@@ -39,10 +39,12 @@ DIGITS = DescribedImages(
     count=382,
 )
 EMOJI = NamedEmoji("emoji", "1,335 emoji, each by two artists, and their names, 32x32 in colour, no download")
-Task = DescribedShapes | DescribedImages | NamedEmoji
+Task = DescribedShapes | DescribedImages
 
 
-def encoders(task: Task, *, width: int, num_downsamples: int, size: int = 32, blocks: int = 1) -> Contrastive:
+def encoders(
+    task: Task | NamedEmoji, *, width: int, num_downsamples: int, size: int = 32, blocks: int = 1
+) -> Contrastive:
     """An encoder of images and one of captions, and the loss that brings them together. blocks: over the words."""
     images = ImageEncoder(task.image, width=width, num_downsamples=num_downsamples)
     words = TextEncoder(len(task.vocabulary), length=task.tokens.shape[1], width=width, blocks=blocks)
@@ -62,12 +64,12 @@ def scores(run: Run, x: Tensor, tokens: Tensor) -> Tensor:
     return in_chunks(part, x, device=run.device)
 
 
-def picked(run: Run, n: int, *, task: Task, seed: int = 1) -> Tensor:
+def picked(run: Run, n: int, *, task: Task | NamedEmoji, seed: int = 1) -> Tensor:
     """The caption with the highest score for each of n unseen images, (n, T). No chance is in it: seed does nothing."""
     return task.tokens[scores(run, task.test_pairs(n).images, task.tokens).argmax(1)]
 
 
-def bounds(run: Run, *, task: Task) -> dict[str, Measured]:
+def bounds(run: Run, *, task: Task | NamedEmoji) -> dict[str, Measured]:
     """What the averaged encoders show of the information that captions and images share, and what they find."""
     return task.bounds(partial(scores, run))
 

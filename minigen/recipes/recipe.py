@@ -34,8 +34,8 @@ class Recipe:
 
     objective: called as objective(task, **settings), makes networks and loss; it needs no data.
     draw: draw(run, n, seed=), n samples of what was learnt, on the CPU.
-    prepare: prepare(objective, seed, **options), what is done once before training and takes data, with what `build`
-    was given.
+    prepare: called as prepare(objective, seed) with the options of `build`, what is done once before training and takes
+    data.
     schedule: from the number of steps to a function of the step number, the factor on the rate. ema: decay of each
     player's average. clip: largest gradient norm.
     log_prob: log_prob(run, images, seed=), nats/image, (B,), for families with a likelihood: a `ScoredTask`.

@@ -161,6 +161,7 @@ RECIPES = [
         steps=12_000,
         full_steps=100_000,
         draw=partial(draw_captions, task=PICTURES),
-        reaches="not measured to the end: after 656 of the steps, 24 % of captions obeyed, no image valid",
+        reaches="about 15 min; 59 % of captions obeyed that were trained on, 8 % of the others; 5 % of images valid "
+        "(one seed)",
     ),
 ]

@@ -28,7 +28,7 @@ def written(book: Path) -> list[Path]:
 def pages(chromium, book) -> dict[str, Visit]:
     """The pages of the book, opened once."""
     context = chromium.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(90_000)  # other tabs and tests keep the machine busy
     found = written(book)
     visits = tour(context, found, home=book)
     visited = {path.relative_to(book).as_posix(): visits[path] for path in found}

@@ -86,7 +86,7 @@ def test_a_vqvae_learns_as_many_kinds_of_patches_as_it_has_codes() -> None:
     index = model.encode(x)
     assert index.shape == (200, 2, 2)
     assert (model.decode(index) - x).square().flatten(1).sum(1).mean() < 0.5 * 16  # two codes would leave half of it
-    with pytest.raises(ValueError, match="0 or more; got -1"):
+    with pytest.raises(ValueError, match="at least 0; got -1"):
         vq.VQVAE(model, commitment=-1)
 
 

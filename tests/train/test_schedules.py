@@ -16,7 +16,7 @@ def test_linear_decay_at_its_ends() -> None:
     with pytest.raises(ValueError, match="1 or more; got 0"):
         linear_decay(0)
     for hold in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=r"in \[0, 1\]; got"):
+        with pytest.raises(ValueError, match=r"at least 0 and at most 1; got"):
             linear_decay(10, hold=hold)
 
 
