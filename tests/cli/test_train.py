@@ -240,7 +240,8 @@ def test_divergence_ends_with_the_step_and_the_last_checkpoint(call, tmp_path, m
 
 def test_a_second_interrupt_is_not_swallowed(call, tmp_path, monkeypatch) -> None:
     """The first one waits for the end of the step, which may take minutes; the second does not."""
-    before, seen = signal.getsignal(signal.SIGINT), []
+    usual, seen = signal.default_int_handler, []
+    before = signal.signal(signal.SIGINT, usual)  # what a shell starts in the background ignores the signal
 
     def twice(progress: folders.Progress, step: Step) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -249,10 +250,13 @@ def test_a_second_interrupt_is_not_swallowed(call, tmp_path, monkeypatch) -> Non
         seen.append("swallowed")
 
     monkeypatch.setattr(folders.Progress, "update", twice)
-    code, _, err = call("train", "minimax", "ring", "--steps", 20, "--device", "cpu", "--out", tmp_path / "a")
-    assert (code, seen) == (130, [1])
-    assert "interrupted" in err
-    assert signal.getsignal(signal.SIGINT) is before
+    try:
+        code, _, err = call("train", "minimax", "ring", "--steps", 20, "--device", "cpu", "--out", tmp_path / "a")
+        assert (code, seen) == (130, [1])
+        assert "interrupted" in err
+        assert signal.getsignal(signal.SIGINT) is usual
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (tmp_path / "a" / ".lock").exists()
 
 
