@@ -115,7 +115,7 @@ class SelfAttention(nn.Module):
     """x + gate * attention of all places to all, for features (B, width, H, W); the gate begins at 0.
 
     So it begins as the identity, and a network learns from its neighbours first. Zhang et al. 2019, eqs 1 to 3; their
-    queries and keys have an eighth of the features, and their scores are not divided by sqrt(d).
+    queries, keys and values have an eighth of the features, and their scores are not divided by sqrt(d).
 
     >>> block, h = SelfAttention(8), torch.randn(2, 8, 3, 3)
     >>> torch.equal(block(h), h)

@@ -75,12 +75,12 @@ RECIPES = [
     _plane(
         task=RING,
         settings={"scale": 3.0, "r1": 0.001},
-        rate=4e-3,
+        rate=2e-3,  # at 4e-3 the game was thrown out of a good state again and again with three seeds of three
         betas=(0.0, 0.99),
         batch_size=128,
         steps=5_000,
         full_steps=20_000,
-        reaches="15 s; all 8 spots, 97 to 99 % of samples within 3 standard deviations (exact samples: 99 %; 20 seeds)",
+        reaches="15 s; all 8 spots, 95 to 98 % of samples within 3 standard deviations (exact samples: 99 %; 20 seeds)",
     ),
     _plane(
         task=GRID,
