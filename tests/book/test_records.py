@@ -21,10 +21,13 @@ NOTEBOOKS = sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))
 EARLIER = {path.stem for path in NOTEBOOKS} - {
     "00_start_here",
     "01_images_as_samples",
+    "02_minimax",
     "03_distance",
     "04_conditional",
     "05_words",
     "09_elbo",
+    "10_autoregressive",
+    "11_diffusion",
     "12_sampling",
     "14_captions",
 }
