@@ -16,24 +16,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import bands as benchmark  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "chapters").glob("[0-9]*.ipynb"))
-# Chapters whose 20 seeds were run before records named what they depend on. Run `python benchmarks/bands.py NAME`, and
-# take the name away; none is ever added.
-EARLIER = {path.stem for path in NOTEBOOKS} - {
-    "00_start_here",
-    "01_images_as_samples",
-    "02_minimax",
-    "03_distance",
-    "04_conditional",
-    "05_words",
-    "09_elbo",
-    "10_autoregressive",
-    "11_diffusion",
-    "12_sampling",
-    "14_captions",
-}
-chapters = pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.stem not in EARLIER], ids=lambda p: p.stem
-)
+chapters = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
 def load(path: Path) -> dict:
