@@ -116,6 +116,7 @@ GAMES: dict[str, tuple[Callable[[], Objective], Any]] = {
         lambda: labelled(conditional.Conditional, transition=torch.full((3, 3), 1 / 3)),
         (POINTS, LABELS),
     ),
+    "wrong pairs": (lambda: labelled(conditional.Conditional, mismatched=True), (POINTS, LABELS)),
     "auxiliary": (lambda: labelled(conditional.Auxiliary, "auxiliary", twin=mlp([2, 8, 3])), (POINTS, LABELS)),
     "likelihood": (lambda: MaximumLikelihood(Mixture(torch.randn(3, 2), std=1.0)), POINTS),
     "elbo": (lambda: elbo.ELBO(model()), IMAGES),
@@ -137,6 +138,7 @@ GAMES: dict[str, tuple[Callable[[], Objective], Any]] = {
     ),
     "damsm": (lambda: words.DAMSM(matcher()), (LARGER, TOKENS)),
     "words": (lambda: painted(r1=0.1), (LARGER, TOKENS)),
+    "words, wrong pairs": (lambda: painted(mismatched=True), (LARGER, TOKENS[:4].repeat_interleave(2, 0))),
     "captioning": (lambda: captioning.Captioning(Captioner(eye(), 6, length=4, blocks=1)), (IMAGES, TOKENS)),
 }
 

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from minigen.data.checks import need_entry, need_float, need_number, need_same, need_shape
 from minigen.objectives import minimax
 from minigen.objectives.minimax import Minimax
+from minigen.train.distributed import rolled
 from minigen.train.loop import Turn
 from minigen.train.rng import Rng
 from minigen.worlds.precision import widen
@@ -102,8 +103,8 @@ class Conditional(Minimax):
     (samples, label) to logits (B,). loss, r1: as for `Minimax`.
 
     hears: whether the discriminator is given the label; off, only the generator is, which then may ignore it.
-    mismatched: show it real images with the label of their neighbour in the batch as fakes: `matching_aware_loss`. (Of
-    the neighbour within a process's part of the batch.)
+    mismatched: show it real images with the label of their neighbour in the batch as fakes: `matching_aware_loss`. The
+    batch is that of all processes.
     transition: (K, K), P(observed | true) of labels that lie: the labels of fakes are passed through the same noise
     before the discriminator sees them (Thekumparampil et al. 2018), so that G learns the true ones.
 
@@ -158,7 +159,7 @@ class Conditional(Minimax):
         fake_logits = self.logits(fake.detach(), said)
         logs = {"logit/real": real_logits.mean(), "logit/fake": fake_logits.mean()}
         if self.mismatched:
-            wrong = self.logits(real.detach(), label.roll(1, 0))
+            wrong = self.logits(real.detach(), rolled(label))
             logs["logit/mismatched"] = wrong.mean()
             loss = matching_aware_loss(real_logits, fake_logits, wrong)
         else:

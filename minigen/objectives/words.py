@@ -23,7 +23,7 @@ from minigen.nets.text import Encoded
 from minigen.objectives.conditional import Conditional, matching_aware_loss
 from minigen.objectives.contrastive import cosine_scores, symmetric_loss
 from minigen.objectives.elbo import kl_to_prior, reparameterise
-from minigen.train.distributed import gather
+from minigen.train.distributed import gather, rolled
 from minigen.train.loop import Objective
 from minigen.train.rng import Rng
 from minigen.worlds.precision import widen
@@ -280,11 +280,11 @@ class AttnGAN(Conditional):
         need_shape("the generator's largest images", fakes[-1], *real.shape)
         judges = self._judges(caption.sentence)
         logs: dict[str, Tensor] = {}
-        loss = real.new_zeros(())
+        loss, other = real.new_zeros(()), rolled(caption.sentence) if self.mismatched else None
         for judge, fake in zip(judges, fakes, strict=True):
             seen, real_logits = self.judge_real(avg_pool2d(real, real.shape[3] // fake.shape[3]), judge)
             fake_logits = judge(fake.detach())
-            wrong = judge(seen.detach(), label=caption.sentence.roll(1, 0))[:, 1] if self.mismatched else None
+            wrong = None if other is None else judge(seen.detach(), label=other)[:, 1]
             loss = self.with_r1(loss + self._judged(real_logits, fake_logits, wrong), logs, real_logits[:, 1], seen)
             logs |= {"logit/real": real_logits[:, 1].mean(), "logit/fake": fake_logits[:, 1].mean()}
         yield "discriminator", loss, logs

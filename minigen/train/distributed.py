@@ -3,7 +3,7 @@
 Every rank holds the whole model, draws the whole batch and the whole noise from the same seeds, keeps its slice, and
 averages gradients with the others. Losses that are means over the batch therefore give the one-process result up to
 rounding. What depends on the whole batch in another way does not: batch normalisation uses each rank's own statistics
-(`torch.nn.SyncBatchNorm` cures that), and contrastive losses must gather.
+(`torch.nn.SyncBatchNorm` cures that), contrastive losses must `gather`, and pairs within a batch are made by `rolled`.
 
     sync = distributed.setup()  # None outside torchrun: the same script runs in one process
     run = Run(objective.to(sync.device if sync else best_device()), optimizers, sync=sync)
@@ -161,3 +161,13 @@ def gather(rows: Tensor) -> Tensor:
         return rows
     gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
     return gathered
+
+
+def rolled(rows: Tensor) -> Tensor:
+    """For each row (n, ...) the one before it in the batch of all processes, the last one for the first; no gradient.
+
+    It is this rank's part of what `roll(1, 0)` gives of the whole batch, so that N processes pair what one pairs.
+    """
+    whole = gather(rows.detach())
+    first = len(rows) * dist.get_rank() if len(whole) > len(rows) else 0
+    return whole.roll(1, 0)[first : first + len(rows)]

@@ -53,6 +53,12 @@ def masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, shift: Shift) -> Tenso
     return (softmax(scores, 1, shift) * mask) @ v
 
 
+def gated(x: Tensor, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, shift: Shift) -> Tensor:
+    places = x.flatten(2).mT
+    weights = softmax((places @ q.T) @ (places @ k.T).mT / math.sqrt(len(q)), 2, shift)
+    return x + gate * (weights @ places @ v.T).mT.reshape(x.shape)
+
+
 ANSWERS: dict[str, Callable[..., Tensor]] = {
     "images.log_mean": lambda sh, p: lse(p, 0, sh)[0] - math.log(len(p)),
     "elbo.importance_weighted_bound": lambda sh, w: lse(w, 0, sh)[0] - math.log(len(w)),
@@ -61,6 +67,7 @@ ANSWERS: dict[str, Callable[..., Tensor]] = {
     "minimax.optimal_discriminator": lambda sh, p, q: softmax(torch.stack([p, q]), 0, sh)[0],
     "prompts.attention": lambda sh, q, k, v: softmax(q @ k.T / math.sqrt(q.shape[1]), 1, sh) @ v,
     "prompts.masked_attention": lambda sh, q, k, v, mask: masked(q, k, v, mask, sh),
+    "words.gated_attention": lambda sh, x, q, k, v, g: gated(x, q, k, v, g, sh),
     "words.region_context": lambda sh, e, v, g: (g * softmax(e @ v.T, 0, sh)).softmax(1) @ v,
     "conditional.auxiliary_loss": lambda sh, o, c: (lse(o, 1, sh)[:, 0] - o.gather(1, c[:, None])[:, 0]).mean(),
     "conditional.noisy_log_prob": lambda sh, x, t, p: lse(x[:, :, None] + causes(t, p).log(), 1, sh)[:, 0],

@@ -137,3 +137,18 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
     assert group.shard((torch.arange(4), torch.arange(4)))[0].tolist() == [2, 3]
     with pytest.raises(ValueError, match="5 rows does not divide over 2"):
         group.shard(torch.arange(5))
+
+
+def test_in_one_process_rows_are_rolled_and_cut_off() -> None:
+    rows = torch.randn(4, 3, requires_grad=True)
+    assert torch.equal(distributed.rolled(rows), rows[[3, 0, 1, 2]])
+    assert not distributed.rolled(rows).requires_grad
+    assert distributed.rolled(torch.arange(3)).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_each_rank_has_its_part_of_the_rolled_batch(monkeypatch, rank: int) -> None:
+    whole = torch.arange(12).view(6, 2)
+    monkeypatch.setattr(distributed, "gather", lambda rows: whole)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: rank)
+    assert torch.equal(distributed.rolled(whole.chunk(3)[rank]), whole.roll(1, 0).chunk(3)[rank])
