@@ -21,9 +21,10 @@ by hand:         a clean loop on the same: fused Adam, gradients for the mover a
 
 minigen and the loop by hand in fp32 and in bf16, on CUDA in fp16, too, and minigen compiled in bf16 (on a CPU with
 --compile). The discriminator of `dcgan.py` ends in a sigmoid, which minigen and the loop by hand leave out, since their
-losses take logits. One step is one batch of 64 real images; for `wgan_gp.py`, whose generator moves at every fifth,
-minigen's step deals out a batch of 320 among five moves of the critic, and counts as five. Before any timing the body
-of the script and minigen's objective must give the same losses and gradients on the same images and noise.
+losses take logits; its generator moves first, minigen's second. One step is one batch of 64 real images; for
+`wgan_gp.py`, whose generator moves at every fifth, minigen's step deals out a batch of 320 among five moves of the
+critic, and counts as five. Before any timing the body of the script and minigen's objective must give the same losses
+and gradients on the same images and noise (of `wgan_gp.py` those of the critic, which moves before the generator).
 
 On a CPU the seconds are those that this process computed for; on CUDA they are those of the clock. A ratio is the
 median over blocks of the ratio within a block, beside its smallest and largest.
@@ -295,7 +296,8 @@ def disagreement(peer: Peer, script: Script, real: Tensor) -> dict[str, float]:
     rng = Given(*(torch.from_numpy(x).float().to(real.device) for x in (z, u.reshape(-1))))
     turns = objective.turns(real.repeat_interleave(peer.moves, 0), rng)  # deals out these images at each move
     mine = {player: loss for player, loss, _ in itertools.islice(turns, len(peer.losses))}
-    with patch.object(np.random, "normal", return_value=z), patch.object(np.random, "random", return_value=u):
+    drawn = patch.multiple(np.random, normal=lambda *_: z, random=lambda *_: u)
+    with drawn, script.aside():
         script.step(0, 1, (real, torch.zeros(BATCH)))  # i = 1: the generator of wgan_gp.py has no move
     gaps = {}
     for player, (loss, times) in peer.losses.items():
@@ -310,6 +312,8 @@ def disagreement(peer: Peer, script: Script, real: Tensor) -> dict[str, float]:
 
 
 def repeat(step: Callable[[], object]) -> Take:
+    """So many steps, one after the other."""
+
     def take(steps: int) -> None:
         for _ in range(steps):
             step()
@@ -385,6 +389,7 @@ def measure(path: Path, images: Tensor, folder: str, *, blocks: int, steps: int,
 
 
 def size(net: nn.Module) -> int:
+    """Number of parameters."""
     return sum(p.numel() for p in net.parameters())
 
 
