@@ -66,9 +66,15 @@ def game(device: torch.device) -> Minimax:
     return Minimax(generator, discriminator).to(device)
 
 
-def ours(objective: Objective, optimizers: dict[str, torch.optim.Optimizer], data: Tensor) -> Callable[[int], None]:
-    run = Run(objective, optimizers, compile=False)
-    batches = Batches(data, batch_size=BATCH, transform=to_float)
+def ours(
+    objective: Objective,
+    optimizers: dict[str, torch.optim.Optimizer],
+    batches: Batches,
+    *,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Callable[[int], None]:
+    run = Run(objective, optimizers, precision=precision, compile=compile)
 
     def take(steps: int) -> None:
         for _ in run(batches, steps):
@@ -112,31 +118,34 @@ def gan_by_hand(objective: Minimax, data: Tensor, *, leaky: bool) -> Callable[[i
     return take
 
 
+def interleaved(
+    contenders: dict[str, Callable[[int], None]], *, blocks: int, steps: int, wait: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Microseconds a step of each contender, block by block; every second block takes them in reverse."""
+    now = time.perf_counter if torch.cuda.is_available() else time.process_time
+    for take in [*contenders.values()] * 2:
+        take(steps)
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for block in range(blocks):
+        for name in contenders if block % 2 else reversed(contenders):
+            wait()
+            start = now()
+            contenders[name](steps)
+            wait()
+            found[name].append((now() - start) / steps * 1e6)
+    return found
+
+
 def compare(
     mine: Callable[[int], None], other: Callable[[int], None], *, blocks: int, steps: int, wait: Callable[[], None]
 ) -> dict[str, float]:
     """Paired medians of the seconds a step, in microseconds; which of the two begins alternates."""
-    now = time.perf_counter if torch.cuda.is_available() else time.process_time
-
-    def clock(take: Callable[[int], None]) -> float:
-        wait()
-        start = now()
-        take(steps)
-        wait()
-        return (now() - start) / steps * 1e6
-
-    for take in (mine, other, mine, other):
-        take(steps)
-    pairs = []
-    for block in range(blocks):
-        first, second = (mine, other) if block % 2 else (other, mine)
-        a, b = clock(first), clock(second)
-        pairs.append((a, b) if block % 2 else (b, a))
-    hand = statistics.median(b for _, b in pairs)
-    more = statistics.median(a - b for a, b in pairs)
+    found = interleaved({"minigen": mine, "hand": other}, blocks=blocks, steps=steps, wait=wait)
+    hand = statistics.median(found["hand"])
+    more = statistics.median(a - b for a, b in zip(*found.values(), strict=True))
     return {
         "hand_us": hand,
-        "minigen_us": statistics.median(a for a, _ in pairs),
+        "minigen_us": statistics.median(found["minigen"]),
         "more_us": more,
         "more_percent": 100 * more / hand,
     }
@@ -170,6 +179,10 @@ def main() -> None:
     device = best_device()
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     data = images(device)
+
+    def batches() -> Batches:
+        return Batches(data, batch_size=BATCH, transform=to_float)
+
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     result: dict[str, object] = {
         "device": f"{device.type}, {name}",
@@ -180,11 +193,11 @@ def main() -> None:
 
     torch.manual_seed(0)
     one, other = Autoencode().to(device), Autoencode().to(device)
-    contenders = {"one player": (ours(one, {"model": adam(one.model)}, data), one_by_hand(other, data))}
+    contenders = {"one player": (ours(one, {"model": adam(one.model)}, batches()), one_by_hand(other, data))}
     for label, leaky in (("gan", False), ("gan, leaky", True)):
         objective = game(device)
         optimizers = {name: adam(getattr(objective, name)) for name in ("generator", "discriminator")}
-        contenders[label] = (ours(objective, optimizers, data), gan_by_hand(game(device), data, leaky=leaky))
+        contenders[label] = (ours(objective, optimizers, batches()), gan_by_hand(game(device), data, leaky=leaky))
     for label, (mine, hand) in contenders.items():
         result[label] = row = compare(mine, hand, blocks=arguments.blocks, steps=arguments.steps, wait=wait)
         print(
