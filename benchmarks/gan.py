@@ -42,6 +42,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -50,6 +51,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from circulating import Script, Take, scaled, strokes
 from loop import interleaved, ours
 from minigen.data.batches import Batches
 from minigen.objectives.minimax import Minimax, discriminator_loss, non_saturating_loss
@@ -58,8 +60,8 @@ from minigen.train.loop import Objective
 from minigen.train.optimizers import adam_per_player
 from minigen.train.precision import AUTOCAST
 from minigen.train.rng import Rng
-from scripts import COMMIT, TORCHVISION, Script, Take, scaled, strokes
 
+COMMIT = "36d3c77e5ff20ebe0aeefd322326a134a279b93e"
 BATCH, IMAGES, READY = 64, 9_920, 50  # IMAGES: whole rounds of five batches, so that none is short
 
 
@@ -294,7 +296,7 @@ def main() -> None:
     result |= {
         "device": f"cuda, {torch.cuda.get_device_name()}" if cuda else cpu,
         "torch": torch.__version__,
-        "torchvision": TORCHVISION,
+        "torchvision": version("torchvision"),
         "commit": COMMIT,
         "batch": BATCH,
         "images": IMAGES,
