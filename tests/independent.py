@@ -1,4 +1,4 @@
-"""Losses and layers as their papers print them, sample by sample, by an author who had not seen minigen's code.
+"""Losses and layers as their papers print them, sample by sample, with nothing of minigen in them.
 
 Loops for clarity; nothing is cast, so that float64 gives float64; no small number is added where a paper prints none.
 """

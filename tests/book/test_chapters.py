@@ -145,7 +145,7 @@ def without_alt(notebook: NotebookNode) -> list[str]:
 
 
 def unclean(notebook: NotebookNode) -> list[str]:
-    """Outputs that must not be stored: errors, warnings, widgets, addresses; and outputs that are missing."""
+    """Outputs that must not be stored: errors, warnings, widgets, addresses, names of objects; and what is missing."""
     wrong = ["widget state"] if "widgets" in notebook.metadata else []
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     if counts != list(range(1, len(counts) + 1)):
@@ -159,6 +159,8 @@ def unclean(notebook: NotebookNode) -> list[str]:
             if output.get("name") == "stderr":
                 wrong.append(f"cell {number}: on stderr: {output.text}")
             wrong += [f"cell {number}: {kind}" for kind in output.get("data", {}) if "widget" in kind]
+            if output.output_type == "execute_result" and set(output.data) == {"text/plain"}:
+                wrong.append(f"cell {number}: shows {output.data['text/plain']}: print it, or let `_ =` take it")
             said = re.sub(r"[A-Za-z0-9+/]{200,}", "", str(output))  # without pictures, whose letters are chance
             if re.search(r"0x(?!0{12})[0-9a-fA-F]{6,}|ipykernel_[1-9]", said):
                 wrong.append(f"cell {number}: an address or a temporary path, different on every run")
@@ -315,6 +317,7 @@ def test_rule_finds_unclean_outputs():
         nbformat.v4.new_output("stream", name="stdout", text="<object at 0x7f0123456789>"),
         nbformat.v4.new_output("error", ename="ValueError", evalue="no"),
         nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}),
+        nbformat.v4.new_output("execute_result", {"text/plain": "Text(0, 0.5, 'nats')"}, execution_count=1),
     ):
         assert unclean(notebook(nbformat.v4.new_code_cell("1", execution_count=1, outputs=[output])))
 

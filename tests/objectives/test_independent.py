@@ -1,4 +1,4 @@
-"""The games of chapters 03 to 05 against an implementation written from the papers without sight of this one."""
+"""The games of chapters 03 to 05 against a second implementation that follows the papers alone."""
 
 from __future__ import annotations
 
