@@ -9,11 +9,10 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -85,7 +84,7 @@ class Visit:
     marks: int  # equations with the mark of a check
     long_lines: list[str]  # boxes of code that scroll sideways on a desktop
     too_wide: list[str]  # what makes the page scroll sideways, on a desktop or a phone
-    barriers: list[str]  # findings of axe-core, of any impact, see `AXE_PASSES`
+    barriers: list[str]  # findings of axe-core, of any impact
 
 
 SEEN = r"""() => {
@@ -134,9 +133,11 @@ TOO_WIDE = r"""() => {
 }"""
 
 # Thousands of glyphs and of coloured words of code make a check of a chapter slow. The glyphs are not text, and two
-# words of code of one kind on one ground look alike: one of each kind is enough.
+# words of code of one kind on one ground look alike: one of each kind is enough. `FULL` puts the glyphs back.
 THIN = r"""() => {
-  document.querySelectorAll("mjx-math").forEach(formula => formula.replaceChildren());
+  const formulas = [...document.querySelectorAll("mjx-math")];
+  window.glyphs ??= new Map(formulas.map(formula => [formula, [...formula.childNodes]]));
+  window.glyphs.forEach((_, formula) => formula.replaceChildren());
   const kinds = new Set();
   document.querySelectorAll("pre span[class], .sig span[class]").forEach(word => {
     const kind = word.className + word.closest(".sig, div[class]")?.className;
@@ -144,6 +145,7 @@ THIN = r"""() => {
     kinds.add(kind);
   });
 }"""
+FULL = "() => window.glyphs.forEach((parts, formula) => formula.replaceChildren(...parts))"
 
 BARRIERS = r"""async rules => {
   const results = await axe.run(document, {resultTypes: ["violations"], preload: false, ...rules});
@@ -158,7 +160,6 @@ STRUCTURE = {"rules": {rule: {"enabled": False} for rule in OF_COLOUR}}
 COLOURS = {"runOnly": OF_COLOUR}
 # Structure at both widths, colours in both schemes. What changes its colours with the width is the frame of the theme,
 # which all pages share: `test_contents` opens it in all four ways.
-AXE_PASSES = ((PHONE, "light", STRUCTURE), (PHONE, "dark", COLOURS), (DESKTOP, "light", {}))
 PATIENCE = 20.0  # seconds for the theme to make what scrolls a stop of the Tab key
 
 # The theme makes what scrolls a stop of the Tab key, a moment after the width has changed: so, for half a second.
@@ -166,13 +167,23 @@ REACHABLE = r"""() => {
   const reached = [...document.querySelectorAll("pre, div.math, .pst-scrollable-table-container")]
     .every(box => box.scrollWidth <= box.clientWidth || box.tabIndex === 0);
   const now = performance.now();
-  if (!reached || !window.reachedSince) window.reachedSince = now;
+  if (window.widthThen !== innerWidth || !reached) window.reachedSince = now;
+  window.widthThen = innerWidth;
   return reached && now - window.reachedSince > 500;
 }"""
 
 
-def look(page: Page, path: Path, wrong: list[str]) -> Generator[None, None, Visit]:
-    """Look at a page, in both colour schemes, on a desktop and on a phone; pauses where it must wait.
+def tour(context: BrowserContext, paths: Iterable[Path], *, home: Path) -> dict[Path, Visit]:
+    """Look at pages, one after the other in one tab: a tab behind another has slow clocks."""
+    page = context.new_page()
+    wrong = watch(page, home.resolve().as_uri())
+    found = {path: look(page, path, wrong) for path in paths}
+    page.close()
+    return found
+
+
+def look(page: Page, path: Path, wrong: list[str]) -> Visit:
+    """Look at a page: on a desktop, in light colours; then on a phone, in light and in dark ones.
 
     page: a tab. wrong: what goes wrong in it, as it happens.
     """
@@ -181,52 +192,34 @@ def look(page: Page, path: Path, wrong: list[str]) -> Generator[None, None, Visi
     page.emulate_media(color_scheme="light")
     page.goto(path.resolve().as_uri())
     page.evaluate(TYPESET)
-    seen = page.evaluate(SEEN)
-    wide = page.evaluate(TOO_WIDE)
+    seen, wide = page.evaluate(SEEN), page.evaluate(TOO_WIDE)
+    page.evaluate(THIN)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    barriers = _barriers(page, "light", {})
+
+    page.evaluate(FULL)
     page.set_viewport_size(PHONE)
     wide += page.evaluate(TOO_WIDE)
     page.evaluate(THIN)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    barriers = []
-    for size, scheme, rules in AXE_PASSES:
-        page.set_viewport_size(size)
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
-        page.evaluate("delete window.reachedSince")
-        for _ in range(round(PATIENCE / 0.05)):  # of its own time, not of other tabs'; if never, axe-core says where
-            if page.evaluate(REACHABLE):
-                break
-            page.wait_for_timeout(50)
-            yield
-        barriers += page.evaluate(BARRIERS, rules)
+    barriers += _barriers(page, "light", STRUCTURE) + _barriers(page, "dark", COLOURS)
     return Visit(url=page.url, errors=wrong[before:], too_wide=wide, barriers=barriers, **seen)
 
 
-def tour(context: BrowserContext, paths: Iterable[Path], *, home: Path, tabs: int = 4) -> dict[Path, Visit]:
-    """Look at many pages in a few tabs: while one waits, another is looked at. One tab for each would take longer."""
-    ahead, under_way, found = iter(paths), {}, {}
-    free = [(page, watch(page, home.resolve().as_uri())) for page in (context.new_page() for _ in range(tabs))]
-    while True:
-        for path in islice(ahead, len(free)):
-            page, wrong = free.pop()
-            under_way[path] = page, wrong, look(page, path, wrong)
-        if not under_way:
-            break
-        for path, (page, wrong, looking) in list(under_way.items()):
-            try:
-                next(looking)
-            except StopIteration as end:
-                found[path] = end.value
-                free.append((page, wrong))
-                del under_way[path]
-    for page, _ in free:
-        page.close()
+def _barriers(page: Page, scheme: str, rules: dict[str, object]) -> list[str]:
+    """What axe-core finds in one colour scheme, once the theme has followed the scheme and the width."""
+    from playwright.sync_api import TimeoutError
+
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.wait_for_function("s => (document.documentElement.dataset.theme ?? s) === s", arg=scheme, timeout=5000)
+    with suppress(TimeoutError):  # if never, axe-core says where
+        page.wait_for_function(REACHABLE, timeout=1000 * PATIENCE, polling=50)
+    found: list[str] = page.evaluate(BARRIERS, rules)
     return found
 
 
 def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
     """Look at one page."""
-    return tour(context, [path], home=home, tabs=1)[path]
+    return tour(context, [path], home=home)[path]
 
 
 RAW = re.compile(
