@@ -89,8 +89,11 @@ def test_no_file_has_more_than_300_lines_of_code(folder: str) -> None:
 
 
 def test_the_library_stays_small(record_testsuite_property) -> None:
-    """Without homework, cli, show and book: at most 9,000 lines of code for all families of all chapters."""
-    apart = {"homework", "cli", "show", "book"}
+    """At most 9,000 lines of code for all families of all chapters, without homework, cli, show, book and recipes.
+
+    Recipes are tables of settings, which grow with each family.
+    """
+    apart = {"homework", "cli", "show", "book", "recipes"}
     total = 0
     for path in (ROOT / "minigen").rglob("*.py"):
         if room(".".join(path.relative_to(ROOT).with_suffix("").parts)) not in apart:

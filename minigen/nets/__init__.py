@@ -13,7 +13,7 @@ from minigen.nets.discriminators import (
 )
 from minigen.nets.dit import DiT
 from minigen.nets.field import field_of_view
-from minigen.nets.minibatch import MinibatchDiscrimination, Packed, minibatch_std
+from minigen.nets.minibatch import MinibatchDiscrimination, MinibatchStd, Packed, minibatch_std
 from minigen.nets.mixture import Mixture
 from minigen.nets.mlp import LinearEncoder, MLPDenoiser, MLPDiscriminator, MLPEncoder, MLPGenerator
 from minigen.nets.pixel_transformer import PixelTransformer
@@ -50,6 +50,7 @@ __all__ = [
     "MLPGenerator",
     "MaskedConv2d",
     "MinibatchDiscrimination",
+    "MinibatchStd",
     "Mixture",
     "ModulatedBlock",
     "Packed",

@@ -6,6 +6,7 @@ a multiple of the stride covers every pixel equally often. Nothing mixes the ima
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -47,6 +48,24 @@ def num_downsamples(shape: Sequence[int]) -> int:
     return times
 
 
+class Residual(nn.Module):
+    """x + f(x), f being ReLU, a 3x3 convolution, ReLU, a 1x1 convolution; (B, width, h, w) to the same.
+
+    share: of the variance that this block adds to what passes by it; 1 / n for each of n keeps the sum at 2.
+    Source: van den Oord et al. 2017, section 4.1.
+    """
+
+    def __init__(self, width: int, *, share: float = 1.0) -> None:
+        super().__init__()
+        wide, narrow = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.branch = nn.Sequential(nn.ReLU(), he_init(wide), nn.ReLU(), he_init(narrow, 2.0 * share))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) to the same."""
+        added: Tensor = x + self.branch(x)
+        return added
+
+
 class ConvEncoder(nn.Module):
     """Images (B, C, H, W) to mean and log_std of a diagonal Gaussian over latents, both (B, latent).
 
@@ -77,43 +96,37 @@ class ConvGenerator(nn.Module):
 
     width: features before the last convolution; each one before it has twice as many. Sides as for `ConvEncoder`.
     bounded: end in tanh, for images in [-1, 1]; off for logits.
+    blocks: of residual layers at each size; with any of them a 3x3 convolution makes the image, at its full size.
     Source: Radford et al. 2016, section 3 and figure 1, here without batch normalisation.
     """
 
-    def __init__(self, latent: int, shape: Sequence[int], *, width: int = 32, bounded: bool = True) -> None:
+    def __init__(
+        self, latent: int, shape: Sequence[int], *, width: int = 32, bounded: bool = True, blocks: int = 0
+    ) -> None:
         super().__init__()
         times = num_downsamples(shape)
         channels, height, side = shape
         self.latent, self.shape, self.bounded = latent, tuple(shape), bounded
-        first = (width * 2 ** (times - 1), height >> times, side >> times)
-        layers: list[nn.Module] = [he_init(nn.Linear(latent, math.prod(first)), 1.0), nn.ReLU(), nn.Unflatten(1, first)]
-        for i in reversed(range(times - 1)):
-            layers += [upsample(width * 2 ** (i + 1), width * 2**i), nn.ReLU()]
-        self.net = nn.Sequential(*layers, upsample(width, channels))
+        widths = [width * 2**i for i in reversed(range(times))]
+        first = (widths[0], height >> times, side >> times)
+
+        def active(features: int) -> list[nn.Module]:
+            return [*(Residual(features, share=1 / blocks) for _ in range(blocks)), nn.ReLU()]
+
+        layers = [he_init(nn.Linear(latent, math.prod(first)), 1.0), nn.Unflatten(1, first), *active(widths[0])]
+        for wide, narrow in itertools.pairwise(widths):
+            layers += [upsample(wide, narrow), *active(narrow)]
+        if blocks:
+            layers += [upsample(width, width), *active(width), he_init(nn.Conv2d(width, channels, 3, padding=1), 1.0)]
+        else:
+            layers.append(upsample(width, channels))
+        self.net = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent) to (B, C, H, W). Another shape is a ValueError."""
         need_shape("latent", z, "B", self.latent)
         x: Tensor = self.net(z)
         return torch.tanh(x) if self.bounded else x
-
-
-class Residual(nn.Module):
-    """x + f(x), f being ReLU, a 3x3 convolution, ReLU, a 1x1 convolution; (B, width, h, w) to the same.
-
-    share: of the variance that this block adds to what passes by it; 1 / n for each of n keeps the sum at 2.
-    Source: van den Oord et al. 2017, section 4.1.
-    """
-
-    def __init__(self, width: int, *, share: float = 1.0) -> None:
-        super().__init__()
-        wide, narrow = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
-        self.branch = nn.Sequential(nn.ReLU(), he_init(wide), nn.ReLU(), he_init(narrow, 2.0 * share))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, h, w) to the same."""
-        added: Tensor = x + self.branch(x)
-        return added
 
 
 class CodeEncoder(nn.Module):

@@ -19,6 +19,7 @@ from minigen.data.checks import need_batch, need_count, need_shape
 from minigen.nets.conditioning import encode_label
 from minigen.nets.conv import downsample, num_downsamples, upsample
 from minigen.nets.init import he_init, zero_init
+from minigen.nets.minibatch import MinibatchStd
 from minigen.nets.mlp import MLPGenerator, mlp
 
 Judging = Literal["projection", "concatenation", "auxiliary"]
@@ -155,6 +156,8 @@ class ConvDiscriminator(Discriminator):
     Strided convolutions down to a side of 4 to 7 and a linear layer to features; LeakyReLU(0.2) behind each.
     width: features after the first convolution; each further one doubles them. features: of the last hidden layer.
     label_dim, condition: see `Discriminator`. Sides must be 8, 12, 16, 28, 32 or others as `conv.num_downsamples` says.
+    detail: begin with a 3x3 convolution to `width` features at full size, and end with one at the smallest.
+    minibatch: the features' standard deviation over the batch joins them, see `MinibatchStd`.
     Source: Radford et al. 2016, section 3, without batch normalisation.
 
     >>> net = ConvDiscriminator((3, 8, 8), width=8, label_dim=3)
@@ -170,15 +173,26 @@ class ConvDiscriminator(Discriminator):
         features: int = 128,
         label_dim: int | None = None,
         condition: Judging = "projection",
+        detail: bool = False,
+        minibatch: bool = False,
     ) -> None:
         times, (channels, height, side) = num_downsamples(shape), shape
-        first = downsample(channels + _beside(label_dim, condition), width, gain=1.0)
-        layers: list[nn.Module] = [first, nn.LeakyReLU(0.2)]
-        for i in range(times - 1):
-            layers += [downsample(width * 2**i, width * 2 ** (i + 1)), nn.LeakyReLU(0.2)]
-        last = width * 2 ** (times - 1) * (height >> times) * (side >> times)
+        channels += _beside(label_dim, condition)
+        widths = [width * 2**i for i in range(times)]
+        layers: list[nn.Module] = [downsample(channels, width, gain=1.0), nn.LeakyReLU(0.2)]
+        if detail:
+            layers, widths = _detail(channels, width, gain=1.0), [width, *(2 * n for n in widths)]
+        for narrow, wide in itertools.pairwise(widths):
+            layers += [downsample(narrow, wide), nn.LeakyReLU(0.2)]
+        layers += _detail(widths[-1], widths[-1]) if detail else []
+        layers += [MinibatchStd()] if minibatch else []
+        last = (widths[-1] + minibatch) * (height >> times) * (side >> times)
         layers += [nn.Flatten(), he_init(nn.Linear(last, features)), nn.LeakyReLU(0.2)]
         super().__init__(nn.Sequential(*layers), features, shape, label_dim=label_dim, condition=condition)
+
+
+def _detail(c_in: int, c_out: int, *, gain: float = 2.0) -> list[nn.Module]:
+    return [he_init(nn.Conv2d(c_in, c_out, 3, padding=1), gain), nn.LeakyReLU(0.2)]
 
 
 class DenseDiscriminator(Discriminator):

@@ -55,6 +55,19 @@ def minibatch_std(x: Tensor) -> Tensor:
     return root.mean()
 
 
+class MinibatchStd(nn.Module):
+    """Features (B, F, h, w) with one more, `minibatch_std` of them, the same everywhere. Karras et al. 2018, section 3.
+
+    Real and generated samples must come in batches of their own. Under N processes each sees its own rows alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F, h, w) to (B, F + 1, h, w)."""
+        need_shape("features", x, "B", "F", "h", "w")
+        spread = minibatch_std(x).to(x.dtype).expand(len(x), 1, *x.shape[2:])
+        return torch.cat([x, spread], dim=1)
+
+
 class Packed(nn.Module):
     """A discriminator of packs: samples (B, *shape) to logits (B / pack,), one for `pack` samples side by side.
 

@@ -65,6 +65,7 @@ _images = partial(_recipe, objective=image_gan, rate=1e-3, betas=(0.5, 0.99), em
 # What games learn from, in this chapter and the next ones.
 RING = Plane("ring", "8 spots on a circle, in the plane", GaussianMixture.ring(), reach=1.3)
 GRID = Plane("grid", "25 spots on a grid, in the plane", GaussianMixture.grid(), reach=4.6)
+SHAPES = ShapesWorld("shapes", "one coloured shape, 8x8, 72 templates", small_shapes, shape=(3, 8, 8))
 DIGITS = RealImages("digits", "1,415 handwritten digits, 8x8, no download", data.digits, shape=(1, 8, 8))
 FACES = RealImages("faces", "102 emoji faces and their mirror images, 16x16 in colour", faces, shape=(3, 16, 16))
 CIFAR10 = RealImages("cifar10", "50,000 photographs, 32x32 in colour", data.cifar10, shape=(3, 32, 32))
@@ -93,7 +94,7 @@ RECIPES = [
         reaches="20 s; all 25 spots, 87 to 93 % within 3 standard deviations (exact samples: 99 %; 20 seeds)",
     ),
     _images(
-        task=ShapesWorld("shapes", "one coloured shape, 8x8, 72 templates", small_shapes, shape=(3, 8, 8)),
+        task=SHAPES,
         settings={"latent": 16, "r1": 1.0},
         batch_size=128,
         steps=6_000,

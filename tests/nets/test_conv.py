@@ -26,6 +26,7 @@ SHAPES = [(1, 8, 8), (3, 12, 12), (3, 16, 16), (1, 28, 28), (3, 32, 32), (2, 12,
 NETS = {
     "encoder": (lambda: ConvEncoder((3, 16, 16), 5, width=8), (4, 3, 16, 16)),
     "generator": (lambda: ConvGenerator(5, (3, 16, 16), width=8), (4, 5)),
+    "generator with blocks": (lambda: ConvGenerator(5, (3, 16, 16), width=8, blocks=2), (4, 5)),
     "code encoder": (lambda: CodeEncoder(3, 5, width=8), (4, 3, 16, 16)),
     "code decoder": (lambda: CodeDecoder(5, 3, width=8), (4, 5, 4, 4)),
 }
@@ -47,6 +48,9 @@ def test_images_become_latents_and_back(shape: tuple[int, int, int]) -> None:
     assert images.shape == (2, *shape)
     assert 0.9 < images.abs().max() <= 1
     assert ConvGenerator(5, shape, width=4, bounded=False)(100 * torch.randn(2, 5)).abs().max() > 1
+    residual = ConvGenerator(5, shape, width=4, blocks=2)
+    assert residual(torch.randn(2, 5)).shape == (2, *shape)
+    assert sum(isinstance(layer, Residual) for layer in residual.net) == 2 * (num_downsamples(shape) + 1)
     codes = CodeEncoder(shape[0], 6, width=4)(torch.randn(2, *shape))
     assert codes.shape == (2, 6, shape[1] // 4, shape[2] // 4)
     assert CodeDecoder(6, shape[0], width=4)(codes).shape == (2, *shape)

@@ -100,6 +100,21 @@ def test_images_of_a_batch_do_not_mix() -> None:
         torch.testing.assert_close(net(first, c)[:1], net(first[:1], c[:1]))
 
 
+@pytest.mark.parametrize("condition", ["projection", "concatenation", "auxiliary"])
+def test_details_and_the_spread_of_a_batch_join_a_discriminator(condition) -> None:
+    settings = {"width": 4, "features": 8, "label_dim": 3, "condition": condition}
+    x, label = torch.randn(5, 3, 12, 8), torch.tensor([0, 1, 2, 0, -1])
+    seen = () if condition == "auxiliary" else (label,)
+    plain, net = (ConvDiscriminator((3, 12, 8), detail=d, **settings) for d in (False, True))
+    assert net(x, *seen).shape == plain(x, *seen).shape == (5,)
+    sizes = [tuple(layer.weight.shape[:2]) for layer in net.trunk if isinstance(layer, torch.nn.Conv2d)]
+    first = 6 if condition == "concatenation" else 3
+    assert sizes == [(4, first), (8, 4), (8, 8)]
+    torch.testing.assert_close(net(x[:2], *(c[:2] for c in seen)), net(x, *seen)[:2])
+    mixing = ConvDiscriminator((3, 12, 8), detail=True, minibatch=True, **settings)
+    assert not torch.allclose(mixing(x[:2], *(c[:2] for c in seen)), mixing(x, *seen)[:2], atol=1e-4)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_conditional_normalisation_by_hand(groups: int) -> None:
     norm = ConditionalNorm(4, 3, groups=groups)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from minigen.nets.minibatch import MinibatchDiscrimination, Packed, closeness, minibatch_std
+from minigen.nets.minibatch import MinibatchDiscrimination, MinibatchStd, Packed, closeness, minibatch_std
 from minigen.nets.mlp import MLPDiscriminator
 
 
@@ -50,6 +50,19 @@ def test_minibatch_std_by_hand_and_its_gradient_at_copies() -> None:
     y = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
     loop = sum(math.sqrt(sum((v - c.mean()) ** 2 for v in c) / 6) for c in y.flatten(1).T) / 6
     assert minibatch_std(y).item() == pytest.approx(float(loop), rel=1e-5)
+
+
+def test_the_layer_adds_one_number_to_every_place_and_sees_copies() -> None:
+    x = torch.randn(6, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    y = MinibatchStd()(x)
+    assert y.shape == (6, 3, 4, 5)
+    assert torch.equal(y[:, :2], x)
+    assert torch.equal(y[:, 2], minibatch_std(x).expand(6, 4, 5))
+    assert (MinibatchStd()(x[:1].expand(6, -1, -1, -1))[:, 2] == 0).all()
+    assert not torch.isclose(minibatch_std(x), x.std(correction=0), atol=1e-3)  # over everything at once
+    assert not torch.isclose(minibatch_std(x), x.flatten(1).std(1, correction=0).mean(), atol=1e-3)  # of each sample
+    with pytest.raises(ValueError, match=r"features must be \(B, F, h, w\)"):
+        MinibatchStd()(x[0])
 
 
 def test_packs_hold_neighbours_and_nothing_else() -> None:
