@@ -7,6 +7,7 @@ What was seen is a `Visit`; each function below finds one kind of defect in it.
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import printing
+from minigen.show.rows import LEAST
 from printing import TYPESET
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 AXE = ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+LARGE_PHONE, TABLET = {"width": 500, "height": 844}, {"width": 768, "height": 1024}
+PAPER = {"width": 657, "height": 980}  # A4 less its margins, 174 mm at 96 pixels to the inch
 
 
 @contextmanager
@@ -85,6 +89,8 @@ class Visit:
     long_lines: list[str]  # boxes of code that scroll sideways on a desktop
     too_wide: list[str]  # what makes the page scroll sideways, on a desktop or a phone
     barriers: list[str]  # findings of axe-core, of any impact
+    cut_off: list[str]  # what sticks out of the right edge of the paper
+    plots: dict[int, list[tuple[str, float]]]  # at each width of a window: own share of letters or "", width of a plot
 
 
 SEEN = r"""() => {
@@ -131,6 +137,17 @@ TOO_WIDE = r"""() => {
     .filter(element => spills(element) && ![...element.children].some(spills));
   return [`${room}: ${more} pixels too wide: ${culprits[0]?.outerHTML.slice(0, 200)}`];
 }"""
+
+# Whether a text is cut off at the right edge of the paper: what sticks out, and by how many pixels.
+OUTSIDE = """width => [...document.querySelectorAll("article *")].flatMap(element => {
+  const box = element.getBoundingClientRect(), hidden = element.closest("mjx-assistive-mml, .visually-hidden, title");
+  return box.width && !hidden && box.right > width + 1 ? [`${element.tagName}.${element.className} ${box.right}`] : [];
+})"""
+
+# A row says the share of its width that letters have; of other pictures the notebook does. Films have neither.
+PLOTS = """() => [...document.querySelectorAll("article .cell_output img:not(.minigen-film img)")]
+  .filter(image => image.dataset.letters || !image.src.startsWith("data:"))
+  .map(image => [image.dataset.letters ?? "", image.getBoundingClientRect().width])"""
 
 # Thousands of glyphs and of coloured words of code make a check of a chapter slow. The glyphs are not text, and two
 # words of code of one kind on one ground look alike: one of each kind is enough. `FULL` puts the glyphs back.
@@ -183,7 +200,7 @@ def tour(context: BrowserContext, paths: Iterable[Path], *, home: Path) -> dict[
 
 
 def look(page: Page, path: Path, wrong: list[str]) -> Visit:
-    """Look at a page: on a desktop, in light colours; then on a phone, in light and in dark ones.
+    """Look at a page: on a desktop, in light colours; on a phone, in light and in dark ones; on other widths; on paper.
 
     page: a tab. wrong: what goes wrong in it, as it happens.
     """
@@ -192,7 +209,7 @@ def look(page: Page, path: Path, wrong: list[str]) -> Visit:
     page.emulate_media(color_scheme="light")
     page.goto(path.resolve().as_uri())
     page.evaluate(TYPESET)
-    seen, wide = page.evaluate(SEEN), page.evaluate(TOO_WIDE)
+    seen, wide, plots = page.evaluate(SEEN), page.evaluate(TOO_WIDE), {DESKTOP["width"]: page.evaluate(PLOTS)}
     page.evaluate(THIN)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     barriers = _barriers(page, "light", {})
@@ -202,7 +219,17 @@ def look(page: Page, path: Path, wrong: list[str]) -> Visit:
     wide += page.evaluate(TOO_WIDE)
     page.evaluate(THIN)
     barriers += _barriers(page, "light", STRUCTURE) + _barriers(page, "dark", COLOURS)
-    return Visit(url=page.url, errors=wrong[before:], too_wide=wide, barriers=barriers, **seen)
+
+    page.evaluate(FULL)
+    for size in (PHONE, LARGE_PHONE, TABLET) if plots[DESKTOP["width"]] else ():
+        page.set_viewport_size(size)
+        plots[size["width"]] = page.evaluate(PLOTS)
+    page.set_viewport_size(PAPER)
+    page.emulate_media(color_scheme="light", media="print")
+    cut_off = page.evaluate(OUTSIDE, PAPER["width"])
+    page.emulate_media(media="screen")
+    found = {"too_wide": wide, "barriers": barriers, "cut_off": cut_off, "plots": plots}
+    return Visit(url=page.url, errors=wrong[before:], **found, **seen)
 
 
 def _barriers(page: Page, scheme: str, rules: dict[str, object]) -> list[str]:
@@ -220,6 +247,30 @@ def _barriers(page: Page, scheme: str, rules: dict[str, object]) -> list[str]:
 def visit(context: BrowserContext, path: Path, *, home: Path) -> Visit:
     """Look at one page."""
     return tour(context, [path], home=home)[path]
+
+
+def stored(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def notes(notebook: dict[str, Any], what: str) -> list[float | None]:
+    """What a notebook says of its plots, in order, "letters" or "columns"; None where it says nothing."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return [output["metadata"].get("image/png", {}).get(what) for output in pictures]
+
+
+def too_small(seen: list[tuple[str, float]], shares: list[float | None]) -> list[str]:
+    """The pictures of a page whose smallest letters are below 8 pixels; seen: (own share or "", width shown)."""
+    told = iter(shares)
+    wrong = []
+    for number, (own, width) in enumerate(seen):
+        share = float(own) if own else next(told, None)
+        if share is None:
+            wrong.append(f"picture {number}: nothing is known of its letters; execute the chapter again")
+        elif share and round(share * width, 1) < LEAST:
+            wrong.append(f"picture {number}: {share * width:.1f} pixels high where it is {width:.0f} wide")
+    return wrong + [f"{left} pictures of the notebook are not on the page" for left in [len(list(told))] if left]
 
 
 RAW = re.compile(

@@ -10,7 +10,20 @@ from urllib.parse import urljoin
 import pytest
 
 import portable
-from browser import DESKTOP, ROOT, Visit, bad_images, broken_links, open_page, plays, raw_source, tour
+from browser import (
+    DESKTOP,
+    ROOT,
+    Visit,
+    bad_images,
+    broken_links,
+    notes,
+    open_page,
+    plays,
+    raw_source,
+    stored,
+    too_small,
+    tour,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]  # the first test opens the pages
 
@@ -98,6 +111,18 @@ def test_nothing_is_wider_than_a_desktop_or_a_phone(pages):
 
 def test_code_stands_in_its_box_on_a_desktop(chapters):
     assert where(chapters, lambda page: page.long_lines) == {}
+
+
+def test_nothing_is_cut_off_at_the_edge_of_the_paper(pages):
+    assert where(pages, lambda page: page.cut_off) == {}
+
+
+def test_letters_of_plots_are_legible_at_every_width(chapters):
+    for name, page in chapters.items():
+        shares = notes(stored(Path(name).stem), "letters")
+        assert set(page.plots) == {390, 500, 768, 1280}, name
+        for width, seen in page.plots.items():
+            assert too_small(seen, shares) == [], (name, width)
 
 
 def test_axe_finds_no_barrier_at_either_width_and_in_either_scheme(pages):

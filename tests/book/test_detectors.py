@@ -60,6 +60,9 @@ DEFECTS = {
         (' lang="en"', "", "html-has-lang"),
         ("</p>", "<ul><p>no entry</p></ul></p>", "list"),
     ],
+    "cut_off": [
+        ("<p>", "<style>@media print { h2 { width: 900px } }</style><h2>wide on paper</h2><p>", "H2"),
+    ],
     "long_lines": [("<pre", "<div class='cell_input'><pre", "long long")],
 }  # fmt: skip
 
@@ -89,6 +92,7 @@ def findings(page: Visit) -> dict[str, list[str]]:
         "too_wide": page.too_wide,
         "barriers": page.barriers,
         "long_lines": page.long_lines,
+        "cut_off": page.cut_off,
     }
     return {name: what for name, what in found.items() if what}
 
@@ -116,6 +120,7 @@ def test_a_defect_is_found(context, tmp_path, detector, before, after, says):
     found = look(context, tmp_path, SOUND.replace(before, after, 1))
     assert any(re.search(says, what) for what in found[detector]), found
     allowed = {detector, "errors"} if "127.0.0.1" in after else {detector}
+    allowed |= {"cut_off"} if detector in ("too_wide", "long_lines") else set()
     assert set(found) - {"bad_images"} <= allowed, found
 
 
@@ -123,6 +128,19 @@ def test_an_image_without_alternative_text_is_found_twice(context, tmp_path):
     found = look(context, tmp_path, SOUND.replace('alt="A black square"', ""))
     assert found["bad_images"]
     assert any("image-alt" in what for what in found["barriers"])
+
+
+def test_plots_are_measured_at_every_width(context, tmp_path):
+    plot = f'<img src="{PIXEL}" data-letters="0.03" style="width: 50%" alt="A black square">'
+    text = SOUND.replace("<p>", f'<div class="cell_output">{plot}</div><p>', 1)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    seen = visit(context, tmp_path / "page.html", home=tmp_path).plots
+    assert list(seen) == [1280, 390, 500, 768]
+    for width, ((share, shown),) in seen.items():
+        assert share == "0.03"
+        assert width / 2 - 10 < shown < width / 2
+    (tmp_path / "page.html").write_text(SOUND, encoding="utf-8")
+    assert visit(context, tmp_path / "page.html", home=tmp_path).plots == {1280: []}
 
 
 FILM = """<figure><img src="data:,0" alt="Film"><button onclick="PLAY">Play</button>

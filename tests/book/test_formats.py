@@ -243,28 +243,6 @@ def test_a_page_prints_as_a_tagged_pdf_with_an_outline(tab, book: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["page.pdf"]
 
 
-# Whether a text is cut off at the right edge of the paper: what sticks out, and by how many pixels.
-OUTSIDE = """width => [...document.querySelectorAll("article *")].flatMap(element => {
-  const box = element.getBoundingClientRect(), hidden = element.closest("mjx-assistive-mml, .visually-hidden, title");
-  return box.width && !hidden && box.right > width + 1 ? [`${element.tagName}.${element.className} ${box.right}`] : [];
-})"""
-
-
-@pytest.mark.browser
-@pytest.mark.timeout(300)
-def test_nothing_is_cut_off_at_the_edge_of_the_paper(tab, book: Path) -> None:
-    width = 657  # A4 less its margins, 174 mm at 96 pixels to the inch
-    tab.set_viewport_size({"width": width, "height": 980})
-    tab.emulate_media(media="print")
-    for path in sorted([*book.glob("chapters/*.html"), *book.glob("book/**/*.html")]):
-        tab.goto(path.as_uri())
-        tab.evaluate(printing.TYPESET)
-        assert tab.evaluate(OUTSIDE, width) == [], path.name
-    tab.evaluate("document.querySelector('article').innerHTML += '<div style=\"width: 2000px\">wide</div>'")
-    assert len(tab.evaluate(OUTSIDE, width)) == 1
-    tab.emulate_media(media="screen")
-
-
 @pytest.mark.browser
 def test_paper_shows_solutions_at_the_end_and_no_navigation(tab, book: Path) -> None:
     tab.goto((book / "chapters" / "00_start_here.html").as_uri())

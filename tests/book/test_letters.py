@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -15,39 +13,9 @@ mpl.use("Agg")
 import letters
 from matplotlib import pyplot as plt
 
-from browser import DESKTOP, PHONE, ROOT, open_page
-from minigen.show.rows import LEAST
+from browser import DESKTOP, PHONE, ROOT, notes, open_page, stored, too_small
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9]*.ipynb"))
-
-# A row says the share of its width that letters have; of other pictures the notebook does. Films have neither.
-SEEN = """() => [...document.querySelectorAll("article .cell_output img:not(.minigen-film img)")]
-  .filter(image => image.dataset.letters || !image.src.startsWith("data:"))
-  .map(image => [image.dataset.letters ?? "", image.getBoundingClientRect().width])"""
-
-
-def stored(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text(encoding="utf-8"))
-
-
-def notes(notebook: dict[str, Any], what: str) -> list[float | None]:
-    """What a notebook says of its plots, in order, "letters" or "columns"; None where it says nothing."""
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    return [output["metadata"].get("image/png", {}).get(what) for output in pictures]
-
-
-def too_small(seen: list[tuple[str, float]], shares: list[float | None]) -> list[str]:
-    """The pictures of a page whose smallest letters are below 8 pixels; seen: (own share or "", width shown)."""
-    told = iter(shares)
-    wrong = []
-    for number, (own, width) in enumerate(seen):
-        share = float(own) if own else next(told, None)
-        if share is None:
-            wrong.append(f"picture {number}: nothing is known of its letters; execute the chapter again")
-        elif share and round(share * width, 1) < LEAST:
-            wrong.append(f"picture {number}: {share * width:.1f} pixels high where it is {width:.0f} wide")
-    return wrong + [f"{left} pictures of the notebook are not on the page" for left in [len(list(told))] if left]
 
 
 def too_wide(columns: list[float | None]) -> list[str]:
@@ -58,18 +26,6 @@ def too_wide(columns: list[float | None]) -> list[str]:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_no_plot_has_three_columns_of_panels(name: str) -> None:
     assert too_wide(notes(stored(name), "columns")) == []
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_letters_of_plots_are_legible(chromium, book: Path, name: str) -> None:
-    shares = notes(stored(name), "letters")
-    context = chromium.new_context(viewport=PHONE)
-    page, _ = open_page(context, book / "chapters" / f"{name}.html", home=book)
-    for size in (PHONE, {"width": 500, "height": 844}, {"width": 768, "height": 1024}, DESKTOP):
-        page.set_viewport_size(size)
-        assert too_small(page.evaluate(SEEN), shares) == [], size
-    context.close()
 
 
 @pytest.mark.browser
