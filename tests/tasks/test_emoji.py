@@ -25,14 +25,14 @@ def test_every_picture_of_a_batch_stands_beside_its_own_label(task: EmojiTask) -
         rows_of[picture.numpy().tobytes()].add(row)
     x, given = next(task.batches(batch_size=256, seed=3, device="cpu"))
     assert x.dtype == torch.float32
-    mirrored = 0
+    mirrored, symbol = 0, data.emoji().classes.index("Symbols")
     for picture, label in zip(x, given, strict=True):
         as_it_is, turned = (rows_of[way.numpy().tobytes()] for way in (picture, picture.flip(2).contiguous()))
         rows = as_it_is | turned
         assert rows
         assert any(torch.equal(labels[row], label) for row in rows)
         mirrored += not as_it_is
-        if task.categories(label[2:].argmax()[None]).item() == data.emoji().classes.index("Symbols"):
+        if task.categories(label[2:].argmax()[None]).item() == symbol:
             symbols += 1
             assert as_it_is  # letters and arrows stay as they are
     assert 60 < mirrored < 150
