@@ -177,10 +177,14 @@ class EmojiTask:
             f"category_as_asked_share_{name}": Measured(right[style == i].mean().item(), seen[i])
             for i, name in enumerate(STYLES)
         }
-        mine, theirs = self.distance(samples), self.distance(real)
+        return figures | self.originality(samples)
+
+    def originality(self, samples: Tensor) -> dict[str, Measured]:
+        """The share of copies and the mean distance to the training pictures, beside those of the test pictures."""
+        mine, theirs = self.distance(samples), self.distance(self.pictures("test")[0])
         copies = Measured((mine < COPY).double().mean().item(), (theirs < COPY).double().mean().item())
         distance = Measured(mine.mean().item(), theirs.mean().item())
-        return figures | {"copied_share": copies, "distance_to_training_pictures": distance}
+        return {"copied_share": copies, "distance_to_training_pictures": distance}
 
     def picture(self, samples: Tensor) -> Figure:
         """64 of the samples, (n, 3, 32, 32), spread over all."""
@@ -201,7 +205,8 @@ class NamedEmoji(Described, EmojiTask):
     image: the shape of a picture.
     """
 
-    shape: tuple[int, ...] = (13,)  # of a sample, which is a name: every one there is has at most 11 words
+    length = 13  # tokens of a name with its two ends: every one there is has at most 11 words
+    shape: tuple[int, ...] = (length,)  # of a sample, which is a name
     count, yardstick, image = 74, "chance", (3, 32, 32)
 
     @cached_property
@@ -214,7 +219,7 @@ class NamedEmoji(Described, EmojiTask):
         """Names as tokens, (n, 13)."""
         known = self.vocabulary.words
         said = [" ".join(word if word in known else UNKNOWN for word in _words(name)) for name in names]
-        return self.vocabulary.encode(said, length=self.shape[0])
+        return self.vocabulary.encode(said, length=self.length)
 
     @cached_property
     def judged(self) -> Tensor:
@@ -266,6 +271,28 @@ class NamedEmoji(Described, EmojiTask):
                 found = torch.stack([recall_at_k(each, k) for each in scores]).mean().item()
                 figures[f"{what}_found_in_{k}_of_{n}"] = Measured(found, k / n)
         return figures
+
+
+class EmojiByName(NamedEmoji):
+    """Pictures to be painted from the names of emoji; those wanted are the names that are judged, each in turn.
+
+    Judged here by copies alone: whether a picture shows its name, encoders must say (`recipes.words`).
+    """
+
+    shape: tuple[int, ...] = NamedEmoji.image
+    count, yardstick = 4 * 37, "real"
+
+    def wanted(self, n: int) -> Tensor:  # type: ignore[override]
+        """The numbers of the names that n pictures are for, (n,)."""
+        return torch.arange(n) % len(self.captions)
+
+    def evaluate(self, samples: Tensor) -> dict[str, Measured]:
+        """Copies among pictures (n, 3, 32, 32), and their distance to the training pictures."""
+        return self.originality(samples)
+
+    def picture(self, samples: Tensor) -> Figure:
+        """The first 64 pictures."""
+        return show.image_grid(samples[:64], columns=8)
 
 
 def _words(name: str) -> list[str]:

@@ -17,14 +17,15 @@ from minigen.data import Stream
 from minigen.nets.mlp import MLPDiscriminator, MLPGenerator
 from minigen.objectives.minimax import Minimax
 from minigen.recipes import RECIPES
-from minigen.recipes.words import MATCHER, match
+from minigen.recipes.words import MATCHER, NAMES, match
 from minigen.show.films import png
 from minigen.worlds import GaussianMixture
 
 SAMPLES = {("diffusion", "emoji"): 6}  # 70 of any other recipe; these take forty guided steps of a large network
-FEW = {
-    ("attngan", "shapes"): {"prepare": partial(match, recipe=replace(MATCHER, steps=2))}
-}  # in place of half a minute
+FEW = {  # in place of half a minute or more
+    ("attngan", "shapes"): {"prepare": partial(match, recipe=replace(MATCHER, steps=2))},
+    ("attngan", "emoji"): {"prepare": partial(match, recipe=replace(NAMES, steps=2))},
+}
 HERE = [name for name in RECIPES if name[1] not in (*data.SOURCES, "folder")]  # the others need files
 
 

@@ -10,12 +10,13 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from games import flat
 from minigen import runs
 from minigen.cli import main
 from minigen.objectives.words import AttnGAN
-from minigen.recipes import RECIPES, words
+from minigen.recipes import RECIPES, contrastive, words
 from minigen.recipes.words import MATCHER, ONE, PICTURES, match, matcher_of, painters
 
 ATTNGAN = RECIPES["attngan", "shapes"]
@@ -70,8 +71,12 @@ def test_captions_of_both_tasks_are_the_same_tokens() -> None:
 def test_networks_have_the_sizes_that_the_settings_say() -> None:
     game = painters(PICTURES, width=8, features=16)
     assert (game.generator.latent, game.generator.condition, game.latent) == (48, 32, 48)
-    assert [judge.shape for judge in game.discriminator] == [(3, 6, 6), (3, 12, 12)]
+    assert [judge.shape for judge in game.discriminator] == [(3, 4, 4), (3, 8, 8)]
     assert {judge.label_dim for judge in game.discriminator} == {game.matcher.width}
+    larger = RECIPES["attngan", "emoji"]
+    game = larger.objective(larger.task, **{**larger.settings, "width": 4, "features": 8})
+    assert [judge.shape for judge in game.discriminator] == [(3, 8, 8), (3, 16, 16), (3, 32, 32)]
+    assert game.matcher.images.grid == (8, 8)
 
 
 def train(folder: object, steps: int, *more: str) -> int:
@@ -138,3 +143,25 @@ def test_samples_are_for_the_captions_that_are_wanted(small) -> None:
     with torch.no_grad():
         images, _ = run.objective.paint(run.ema["generator"], noise, run.objective.matcher.read(tokens))
     assert torch.equal(x, images[-1])
+
+
+def test_pictures_are_asked_whether_encoders_find_their_name(monkeypatch) -> None:
+    """Whoever paints the picture of another name finds none; who gives back unseen pictures scores as they do."""
+    recipe, task = RECIPES["attngan", "emoji"], RECIPES["attngan", "emoji"].task
+    judge = replace(contrastive.RECIPES[-1], steps=1)
+    real = task.test_pairs(2 * len(task.captions))
+    monkeypatch.setattr(words.contrastive, "scores", lambda seen, x, tokens: told[: len(x)])
+
+    class Device:
+        device = torch.device("cpu")
+
+    names = len(task.captions)
+    told = one_hot(task.wanted(task.count), names).float()  # the first of each row of scores is the name itself
+    monkeypatch.setattr(words, "draw_captions", lambda run, n, *, task: torch.zeros(n, *task.shape))
+    found = words.names_found(Device(), task=task, judge=judge)
+    assert found[f"name_found_in_1_of_{names}"] == (1.0, 1.0)
+    told = told.roll(1, 1)
+    found = words.names_found(Device(), task=task, judge=judge)
+    assert found[f"name_found_in_1_of_{names}"] == (0.0, 0.0)
+    assert real.images.shape == (2 * names, 3, 32, 32)
+    assert recipe.measure is not None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from minigen import data
+from minigen.recipes import RECIPES
 from minigen.recipes.contrastive import EMOJI
 from minigen.tasks.emoji import NamedEmoji
 
@@ -94,3 +95,16 @@ def test_the_figures_know_the_truth_and_chance() -> None:
     assert right["names_right"] == (1.0, pytest.approx(1 / 37))
     assert EMOJI.evaluate(EMOJI.tokens.repeat(2, 1).roll(1, 0))["names_right"].model == 0.0
     assert isinstance(EMOJI, NamedEmoji)
+
+
+def test_pictures_are_painted_for_the_same_names_each_in_turn() -> None:
+    task = RECIPES["attngan", "emoji"].task
+    assert task.shape == (3, 32, 32)
+    assert task.captions == EMOJI.captions
+    assert torch.equal(task.tokens, EMOJI.tokens)
+    assert task.wanted(40).tolist() == [*range(37), 0, 1, 2]
+    copied, unseen = task.pictures("train")[0][:5], task.pictures("test")[0][:5]
+    figures = task.evaluate(torch.cat([copied, unseen]))
+    assert set(figures) == {"copied_share", "distance_to_training_pictures"}
+    assert figures["copied_share"].model == pytest.approx(0.5, abs=0.11)
+    assert figures["copied_share"].yardstick < 0.06  # about one test picture in 27
