@@ -5,8 +5,9 @@ from .exact_captions import ExactCaptions
 from .line import Line
 from .linear import Guess, LinearGaussian
 from .mixture import GaussianMixture
+from .sequences import Obedience, Sequences
 from .shapes import Shapes, Split
 from .templates import Entropy, Templates
 
 __all__ = ["Entropy", "ExactCaptions", "ExactConditionals", "GaussianMixture", "Guess", "Line", "LinearGaussian"]
-__all__ += ["Shapes", "Split", "Templates"]
+__all__ += ["Obedience", "Sequences", "Shapes", "Split", "Templates"]
