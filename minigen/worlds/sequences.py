@@ -256,8 +256,8 @@ class Sequences:
         size = self.frames.size
         need_batch("clips", clips, "T", 3, size, size)
         need_finite("clips", clips)
-        if not clips.shape[1]:
-            raise ValueError(f"clips must have one frame or more; got {tuple(clips.shape)}")
+        if not clips.numel():
+            raise ValueError(f"clips must be one clip or more, each of one frame or more; got {tuple(clips.shape)}")
 
     def _chains(self, clips: Tensor) -> Iterator[_Chains]:
         """The forward recursion for all identities that may matter, chunk after chunk of the clips."""
@@ -267,8 +267,9 @@ class Sequences:
         for chunk in torch.split(clips, rows):
             blocks = list(self.frames._core._blocks(self.frames._parts(chunk.flatten(0, 1))))
             by_position = torch.cat(blocks).view(len(chunk), -1, identities, self._count[0])  # (b, T, I, P)
-            clip, identity = self._may_matter(by_position).nonzero().unbind(1)
-            rank = (clip[:, None] == clip).tril(-1).sum(1)
+            followed = self._may_matter(by_position)
+            clip, identity = followed.nonzero().unbind(1)
+            rank = followed.cumsum(1)[clip, identity] - 1
             ll, steps, filtered = self._forward(by_position[clip, :, identity])
             joint = steps.cumsum(1) - math.log(identities)  # log p(x_1..x_t, identity)
             chains = _Chains(clip, rank, identity, ll, steps, filtered, joint, joint.new_empty(len(chunk), 0))
@@ -337,6 +338,6 @@ class Sequences:
             position, velocity = turned_state // velocities, turned_state % velocities
             from_any = values[chosen, position]  # (b, V)
             same = torch.arange(velocities, device=score.device) == velocity[:, None]
-            origin = (from_any + torch.where(same, self._log_same, self._log_other)).argmax(1)
+            origin = torch.where(same, from_any + self._log_same, from_any + self._log_other).argmax(1)
             path.append(position * velocities + origin)
         return torch.stack(path[::-1], 1)
