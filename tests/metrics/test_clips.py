@@ -41,7 +41,7 @@ def test_broken_clips_are_seen() -> None:
 
 
 def test_the_past_makes_the_next_frame_less_uncertain_as_far_as_the_law_says() -> None:
-    """Where a frame shows its place, H(X_t | X_<t) is the entropy of the place given the ones before, plus the noise."""
+    """Where a frame shows its place, H(X_t | X_<t) is the entropy of the place given the past, plus the noise."""
     entropies = frame_entropies(WORLD, length=5, clips=400, generator=seeded())
     noise = 432 * math.log(2 * math.pi * math.e * 0.01) / 2
     excess = [entropy.mean - noise for entropy in entropies]

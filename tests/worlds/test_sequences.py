@@ -9,65 +9,13 @@ from functools import cache
 
 import pytest
 import torch
-from refusals import refused
+from small_sequences import NOISE, World, enumerated, enumerated_transitions, tiny, unfolded
 from small_shapes import seeded
 from torch import Tensor
-from torch.distributions import Normal
 
 from minigen.worlds import Sequences, Shapes, sequences
 
-World = type[Sequences]
-TINY = {"sizes": (5,), "positions": (2, 2), "backgrounds": ("black",)}
-NOISE = 4.0  # enough to confuse states and identities
 CLOSE = {"rtol": 0, "atol": 1e-9}
-
-
-def tiny(world: World, *, turn: float = 0.3, speeds: tuple[int, ...] = (1,), **overrides: object) -> Sequences:
-    """8 x 8 pixels, 2 identities, 4 positions, and with one speed 4 velocities."""
-    settings = TINY | {"kinds": ("square", "cross"), "colours": ("red",), "noise": NOISE} | overrides
-    return world(Shapes(8, **settings), speeds=speeds, turn=turn)
-
-
-def unfolded(start: int, velocity: int, steps: int, room: int) -> tuple[int, int]:
-    """Position and velocity after steps without a turn: a straight way on a circle of 2 room places, folded once."""
-    place = (start + steps * velocity) % (2 * room)
-    return (place, velocity) if place < room else (2 * room - 1 - place, -velocity)
-
-
-def enumerated_transitions(world: Sequences) -> Tensor:
-    """P(next state | state), (S, S), from the story: a new velocity or the old one, then the move."""
-    states, velocities = world.states.tolist(), world.velocities.tolist()
-    number = {tuple(state): i for i, state in enumerate(states)}
-    room = [len(world.frames.values[axis]) for axis in ("row", "column")]
-    matrix = torch.zeros(len(states), len(states), dtype=torch.float64)
-    for i, (row, column, *old) in enumerate(states):
-        for velocity, chance in [(old, 1 - world.turn), *((v, world.turn / len(velocities)) for v in velocities)]:
-            (r, vr), (c, vc) = unfolded(row, velocity[0], 1, room[0]), unfolded(column, velocity[1], 1, room[1])
-            matrix[i, number[r, c, vr, vc]] += chance
-    return matrix
-
-
-def enumerated(world: Sequences, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """All ways (N, T + 1), an identity and then states, and log p(clip, way) (B, N), by torch.distributions."""
-    identities, states = len(world.identities), len(world.states)
-    factors = torch.cat(
-        [
-            world.identities[:, None].expand(-1, states, -1),
-            world.states[None, :, :2].expand(identities, -1, -1),
-        ],
-        dim=2,
-    )
-    images = world.frames.render(factors.flatten(0, 1)).double()  # (I S, 3, H, W)
-    ll = Normal(images, world.frames.noise).log_prob(clips[:, :, None].double()).sum((3, 4, 5))
-    ll = ll.unflatten(2, (identities, states))  # (B, T, I, S)
-    ways = torch.tensor(list(itertools.product(range(identities), *[range(states)] * clips.shape[1])))
-    log_p = torch.full((len(clips), len(ways)), -math.log(identities * states), dtype=torch.float64)
-    move = enumerated_transitions(world).log()
-    for t in range(clips.shape[1]):
-        log_p += ll[:, t, ways[:, 0], ways[:, t + 1]]
-        if t:
-            log_p += move[ways[:, t], ways[:, t + 1]]
-    return ways, log_p
 
 
 @cache
@@ -265,10 +213,11 @@ class SmoothsByFiltering(Sequences):
 class ChangesIdentity(Sequences):
     """Identity is drawn anew for each frame: one law of states, seen through a mixture of identities."""
 
+    def _may_matter(self, by_position: Tensor) -> Tensor:
+        return torch.ones(len(by_position), len(self.identities), dtype=torch.bool)
+
     def _forward(self, by_position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         identities = len(self.identities)
-        if len(by_position) % identities:  # the leaders, whose bound then keeps all identities
-            return super()._forward(by_position)
         mixed = torch.unflatten(by_position, 0, (-1, identities)).logsumexp(1) - math.log(identities)
         return super()._forward(mixed.repeat_interleave(identities, 0))
 
@@ -457,38 +406,3 @@ def test_the_judge_knows_a_turn_from_a_jump_and_a_changed_identity() -> None:
     assert world.obeyed(changed).identity.tolist() == [False]
     assert world.obeyed(straight).identity.tolist() == [True]
     assert world.obeyed(straight[:, :1]).steady.shape == (1, 0)
-
-
-WORLD = tiny(Sequences)
-CLIPS = WORLD.sample(2, length=3, generator=seeded())
-REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "frames of two shapes": (lambda: Sequences(Shapes.preset("12x12", shapes=2)), "got 2 in the continuous form"),
-    "frames of levels": (lambda: Sequences(Shapes(form="discrete")), "got 1 in the discrete form"),
-    "a size for frames": (lambda: Sequences(12), "got int"),
-    "a speed too large": (lambda: Sequences(speeds=(1, 8)), "0..7, for there are 8 rows and 8 columns; got 8"),
-    "a speed below 0": (lambda: Sequences(speeds=(-1,)), "got -1"),
-    "half a speed": (lambda: Sequences(speeds=(0.5,)), "got 0.5, a float"),
-    "no speed": (lambda: Sequences(speeds=()), "got []"),
-    "a speed twice": (lambda: Sequences(speeds=(1, 1)), "got [1, 1]"),
-    "a turn above 1": (lambda: Sequences(turn=1.5), "turn must be"),
-    "a turn of NaN": (lambda: Sequences(turn=math.nan), "got nan"),
-    "minus one clip": (lambda: WORLD.sample(-1), "0 or more; got -1"),
-    "clips of no frame": (lambda: WORLD.sample(1, length=0), "length must be 1 or more"),
-    "an image": (lambda: WORLD.log_prob(CLIPS[0]), "clips must be (B, T, 3, 8, 8); got (3, 3, 8, 8)"),
-    "clips of another size": (lambda: WORLD.filter(torch.zeros(1, 2, 3, 9, 9)), "got (1, 2, 3, 9, 9)"),
-    "clips of integers": (lambda: WORLD.smooth(CLIPS.long()), "clips must be floats"),
-    "clips of NaN": (lambda: WORLD.most_probable(CLIPS * math.nan), "clips must be finite"),
-    "no clip": (lambda: WORLD.log_prob(CLIPS[:0]), "one clip or more"),
-    "clips of length 0": (lambda: WORLD.next_frame_mean(CLIPS[:, :0]), "one frame or more; got (2, 0, 3, 8, 8)"),
-    "judged clips of length 0": (lambda: WORLD.obeyed(CLIPS[:, :0]), "each of one frame"),
-    "judged clips of NaN": (lambda: WORLD.obeyed(CLIPS + math.inf), "clips must be finite"),
-    "a frame of another batch": (lambda: WORLD.next_log_prob(CLIPS, CLIPS[:1, 0]), "frame must be (2, 3, 8, 8)"),
-    "a past of one image": (lambda: WORLD.next_log_prob(CLIPS[0], CLIPS[0]), "got (3, 3, 8, 8)"),
-    "a state beyond the last": (lambda: WORLD.render(torch.tensor([0]), torch.tensor([[99]])), "in 0..15; got 99..99"),
-    "states of other clips": (lambda: WORLD.render(torch.tensor([0]), torch.zeros(2, 1).long()), "must be (1, T)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("call", "words"), REFUSED.values(), ids=REFUSED)
-def test_it_is_refused(call: Callable[[], object], words: str) -> None:
-    refused(call, words)
