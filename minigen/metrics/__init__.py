@@ -1,5 +1,6 @@
 """How good a model is: its likelihood, its samples against worlds with known truth, and its samples against others."""
 
+from minigen.metrics.clips import ClipReport, clip_report, frame_entropies
 from minigen.metrics.divergences import gaussian_kl, gaussian_w2_squared, moment_match, wasserstein_1d
 from minigen.metrics.likelihood import Estimate, bits_per_dim, nll, relative_gap
 from minigen.metrics.samples import (
@@ -28,14 +29,17 @@ from minigen.metrics.worlds import (
 
 __all__ = [
     "HIGH_QUALITY_CEILING",
+    "ClipReport",
     "Coverage",
     "Estimate",
     "FreeEntropy",
     "ModeReport",
     "PrecisionRecall",
     "bits_per_dim",
+    "clip_report",
     "coverage",
     "evenness",
+    "frame_entropies",
     "frechet_distance",
     "free_entropy",
     "gaussian_kl",

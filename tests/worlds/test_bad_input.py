@@ -9,7 +9,16 @@ import pytest
 import torch
 from refusals import refused
 
-from minigen.worlds import ExactCaptions, ExactConditionals, GaussianMixture, Line, LinearGaussian, Shapes, Templates
+from minigen.worlds import (
+    ExactCaptions,
+    ExactConditionals,
+    GaussianMixture,
+    Line,
+    LinearGaussian,
+    Sequences,
+    Shapes,
+    Templates,
+)
 from minigen.worlds.drawing import disc, square
 from minigen.worlds.noise import FlipNoise, GaussianNoise
 
@@ -23,6 +32,8 @@ image, discrete = shapes.sample(2), levels.sample(2)
 exact = ExactConditionals(levels)
 line = Line(-1, 1, 11)
 linear = LinearGaussian(torch.eye(3, 2), torch.zeros(3), 1.0)
+moving = Sequences(shapes, speeds=(1,))
+clips = moving.sample(2, length=3)
 N = len(shapes)
 
 
@@ -136,6 +147,31 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a turn that stretches": (lambda: linear.rotate(2 * torch.eye(2)), "must be orthogonal"),
     "components of NaN": (lambda: LinearGaussian.fit(torch.zeros(5, 3) + NAN, 2), "must be finite"),
     "components of one image": (lambda: LinearGaussian.fit(torch.zeros(1, 3), 2), "N at least 2"),
+    # clips
+    "frames of two shapes": (lambda: Sequences(Shapes.preset("12x12", shapes=2)), "got 2 in the continuous form"),
+    "frames of levels": (lambda: Sequences(Shapes(form="discrete")), "got 1 in the discrete form"),
+    "a size for frames": (lambda: Sequences(12), "got int"),
+    "a speed too large": (lambda: Sequences(speeds=(1, 8)), "0..7, for there are 8 rows and 8 columns; got 8"),
+    "a speed below 0": (lambda: Sequences(speeds=(-1,)), "got -1"),
+    "half a speed": (lambda: Sequences(speeds=(0.5,)), "got 0.5, a float"),
+    "no speed": (lambda: Sequences(speeds=()), "got []"),
+    "a speed twice": (lambda: Sequences(speeds=(1, 1)), "got [1, 1]"),
+    "a turn above 1": (lambda: Sequences(turn=1.5), "turn must be"),
+    "a turn of NaN": (lambda: Sequences(turn=NAN), "got nan"),
+    "minus one clip": (lambda: moving.sample(-1), "0 or more; got -1"),
+    "clips of no frame": (lambda: moving.sample(1, length=0), "length must be 1 or more"),
+    "an image": (lambda: moving.log_prob(clips[0]), "clips must be (B, T, 3, 8, 8); got (3, 3, 8, 8)"),
+    "clips of another size": (lambda: moving.filter(torch.zeros(1, 2, 3, 9, 9)), "got (1, 2, 3, 9, 9)"),
+    "clips of integers": (lambda: moving.smooth(clips.long()), "clips must be floats"),
+    "clips of NaN": (lambda: moving.most_probable(clips * NAN), "clips must be finite"),
+    "no clip": (lambda: moving.log_prob(clips[:0]), "one clip or more"),
+    "clips of length 0": (lambda: moving.next_frame_mean(clips[:, :0]), "one frame or more; got (2, 0, 3, 8, 8)"),
+    "judged clips of length 0": (lambda: moving.obeyed(clips[:, :0]), "each of one frame"),
+    "judged clips of NaN": (lambda: moving.obeyed(clips + INF), "clips must be finite"),
+    "a frame of another batch": (lambda: moving.next_log_prob(clips, clips[:1, 0]), "frame must be (2, 3, 8, 8)"),
+    "a past of one image": (lambda: moving.next_log_prob(clips[0], clips[0]), "got (3, 3, 8, 8)"),
+    "a state beyond the last": (lambda: moving.render(torch.tensor([0]), torch.tensor([[99]])), "in 0..15; got 99..99"),
+    "states of other clips": (lambda: moving.render(torch.tensor([0]), torch.zeros(2, 1).long()), "must be (1, T)"),
 }  # fmt: skip
 
 
