@@ -26,9 +26,11 @@ from minigen.nets import (
     MLPDiscriminator,
     MLPEncoder,
     MLPGenerator,
+    PatchDiscriminator,
     PixelCNN,
     RegionEncoder,
     TextEncoder,
+    TranslationUNet,
     UNet,
     WordGenerator,
 )
@@ -40,10 +42,12 @@ from minigen.objectives import (
     captioning,
     conditional,
     contrastive,
+    cycle,
     diffusion,
     distillation,
     elbo,
     flow,
+    paired,
     vq,
     words,
 )
@@ -106,6 +110,18 @@ def plane(kind: Callable[..., Objective], **settings: Any) -> Objective:
     return kind(MLPGenerator(2, (2,), hidden=(8,), bounded=False), MLPDiscriminator((2,), hidden=(8,)), **settings)
 
 
+def translated(**settings: Any) -> paired.Paired:
+    networks = TranslationUNet(1, 1, width=4, depth=2, noise=2), PatchDiscriminator(1, condition_channels=1, layers=1)
+    encoder = nn.Sequential(nn.Flatten(), mlp([64, 8, 2]))
+    return paired.Paired(*networks, weight=0.1, encoder=encoder, **settings)
+
+
+def there_and_back() -> cycle.Cycle:
+    maps = (TranslationUNet(1, 1, width=4, depth=2) for _ in "ab")
+    judges = (PatchDiscriminator(1, width=4, layers=1) for _ in "ab")
+    return cycle.Cycle(*maps, *judges, weight=0.1, identity=0.5, pool=12, shape=((1, 8, 8), (1, 8, 8)))
+
+
 GAMES: dict[str, tuple[Callable[[], Objective], Any]] = {
     "minimax": (game, POINTS),
     "wasserstein": (lambda: plane(Wasserstein, critic_steps=2), POINTS),
@@ -139,6 +155,9 @@ GAMES: dict[str, tuple[Callable[[], Objective], Any]] = {
     "damsm": (lambda: words.DAMSM(matcher()), (LARGER, TOKENS)),
     "words": (lambda: painted(r1=0.1), (LARGER, TOKENS)),
     "words, wrong pairs": (lambda: painted(mismatched=True), (LARGER, TOKENS[:4].repeat_interleave(2, 0))),
+    "regression": (lambda: paired.Regression(TranslationUNet(1, 1, width=4, depth=2)), (LARGER, LARGER.flip(3))),
+    "paired": (lambda: translated(r1=0.1), (LARGER, LARGER.flip(3))),
+    "cycle": (there_and_back, (LARGER, LARGER.flip(2))),
     "captioning": (lambda: captioning.Captioning(Captioner(eye(), 6, length=4, blocks=1)), (IMAGES, TOKENS)),
 }
 

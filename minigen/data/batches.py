@@ -169,3 +169,47 @@ class Stream:
         if (size := state["batch_size"]) != self.batch_size:
             raise ValueError(f"the checkpoint's stream had batch_size = {size}; this one has {self.batch_size}")
         self.generator.set_state(state["generator"])
+
+
+class Unpaired:
+    """Batches (a, b) of two sources that know nothing of each other: different lengths, independent orders.
+
+    a, b: batches of images, `Batches` or `Stream`, of one batch size; each comes back to its beginning by itself, so
+    that the longer one is seen less often. Give them different seeds: one order for both would pair them.
+
+    Raises ValueError for different batch sizes, and for two `Batches` of one length and one seed.
+
+    >>> import torch
+    >>> a, b = torch.zeros(6, 1, 8, 8), torch.ones(9, 1, 8, 8)
+    >>> x, y = next(Unpaired(Batches(a, batch_size=4, seed=0), Batches(b, batch_size=4, seed=1)))
+    >>> x.mean().item(), y.mean().item()
+    (0.0, 1.0)
+    """
+
+    def __init__(self, a: Batches | Stream, b: Batches | Stream) -> None:
+        for name, source in (("a", a), ("b", b)):
+            if not isinstance(source, Batches | Stream):
+                raise TypeError(f"{name} must be Batches or a Stream; got a {type(source).__name__}")
+        if a.batch_size != b.batch_size:
+            raise ValueError(f"both must give batches of one size; got {a.batch_size} and {b.batch_size}")
+        alike = isinstance(a, Batches) and isinstance(b, Batches) and (a.size, a.seed) == (b.size, b.seed)
+        if a is b or alike:
+            raise ValueError("a and b would be drawn in one order, which pairs them; give them different seeds")
+        self.a, self.b, self.batch_size = a, b, a.batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.a), next(self.b)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"a": self.a.state_dict(), "b": self.b.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        if set(state) != {"a", "b"}:
+            raise ValueError(f"the checkpoint's batches were no Unpaired: expected a and b; got {sorted(state)}")
+        self.a.load_state_dict(state["a"])
+        self.b.load_state_dict(state["b"])

@@ -22,6 +22,13 @@ from minigen.nets.pixelrnn import PixelRNN
 from minigen.nets.spectral import lipschitz_bound, power_iteration, spectrally_normalised
 from minigen.nets.text import Captioner, ImageEncoder, Prompted, PromptedPixels, TextEncoder
 from minigen.nets.transformer import ModulatedBlock, TransformerBlock
+from minigen.nets.translation import (
+    PatchDiscriminator,
+    ResidualUNet,
+    ResnetGenerator,
+    TranslationUNet,
+    receptive_field,
+)
 from minigen.nets.unet import UNet
 from minigen.nets.words import ConditioningAugmentation, RegionEncoder, WordGenerator
 
@@ -54,21 +61,26 @@ __all__ = [
     "Mixture",
     "ModulatedBlock",
     "Packed",
+    "PatchDiscriminator",
     "PixelCNN",
     "PixelRNN",
     "PixelTransformer",
     "Prompted",
     "PromptedPixels",
     "RegionEncoder",
+    "ResidualUNet",
+    "ResnetGenerator",
     "SelfAttention",
     "TextEncoder",
     "TransformerBlock",
+    "TranslationUNet",
     "UNet",
     "WordGenerator",
     "field_of_view",
     "lipschitz_bound",
     "minibatch_std",
     "power_iteration",
+    "receptive_field",
     "record_attention",
     "spectrally_normalised",
 ]

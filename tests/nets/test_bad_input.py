@@ -21,6 +21,9 @@ NETS = {
     "MLPDenoiser": lambda: (nets.MLPDenoiser(3), (3,), (torch.zeros(2),)),
     "LinearEncoder": lambda: (nets.LinearEncoder(3, 2), (3,), ()),
     "ImageEncoder": lambda: (nets.ImageEncoder(IMAGE, width=8), IMAGE, ()),
+    "PatchDiscriminator": lambda: (nets.PatchDiscriminator(1, width=4, layers=1), IMAGE, ()),
+    "TranslationUNet": lambda: (nets.TranslationUNet(1, 1, width=4), IMAGE, ()),
+    "ResnetGenerator": lambda: (nets.ResnetGenerator(1, 1, width=4, blocks=1), IMAGE, ()),
 }
 
 
