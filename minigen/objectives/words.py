@@ -7,6 +7,7 @@ words and regions as columns, here they are rows. Source: Xu et al. 2018 (AttnGA
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cosine_similarity
+from torch.nn.functional import avg_pool2d, cosine_similarity, normalize
 
 from minigen.data.checks import need_count, need_float, need_number, need_same, need_shape
 from minigen.data.vocabulary import EOS
@@ -255,6 +256,16 @@ class AttnGAN(Conditional):
         self.matcher = deepcopy(matcher).requires_grad_(False)
         self.weight, self.kl = weight, kl
 
+    def read(self, tokens: Tensor) -> Caption:
+        """What the matcher reads in captions (B, T), their sentences scaled to a mean square of 1.
+
+        Scores are cosines, so that only the direction of a sentence has been trained; its length may be far from that
+        of the noise beside it.
+        """
+        caption = self.matcher.read(tokens)
+        sentence = normalize(caption.sentence, dim=1) * math.sqrt(caption.sentence.shape[1])
+        return caption._replace(sentence=sentence)
+
     def paint(self, network: nn.Module, z: Tensor, caption: Caption) -> tuple[tuple[Tensor, ...], Tensor]:
         """Images of every size for latents (B, latent), and the KL of their conditioning, (B,), nats.
 
@@ -268,14 +279,14 @@ class AttnGAN(Conditional):
 
     def draw(self, network: nn.Module, z: Tensor, *conditions: Tensor) -> Tensor:
         """The largest image for each latent (n, latent) and the tokens (n, T) of a caption: (n, C, H, W)."""
-        return self.paint(network, z, self.matcher.read(*conditions))[0][-1]
+        return self.paint(network, z, self.read(*conditions))[0][-1]
 
     def turns(  # type: ignore[override]
         self, batch: tuple[Tensor, Tensor], rng: Rng
     ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         real, tokens = batch
         need_float("real images", real)
-        caption = self.matcher.read(tokens)
+        caption = self.read(tokens)
         fakes, kl = self.paint(self.generator, rng.normal(len(real), self.latent), caption)
         need_shape("the generator's largest images", fakes[-1], *real.shape)
         judges = self._judges(caption.sentence)

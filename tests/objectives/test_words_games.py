@@ -67,11 +67,12 @@ def game(**options: object) -> AttnGAN:
 def painted(play: AttnGAN) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """Images of both sizes by hand, the KL by torch.distributions, and the sentences."""
     read = play.matcher.captions(TOKENS)
+    sentence = torch.stack([row / (sum(v**2 for v in row.tolist()) / len(row)) ** 0.5 for row in read.pooled])
     z = Rng(seed=3).normal(4, 7)
-    mean, log_std = (read.pooled @ play.generator.augment.net.weight.mT).chunk(2, 1)
+    mean, log_std = (sentence @ play.generator.augment.net.weight.mT).chunk(2, 1)
     latent = torch.cat([z[:, :4], mean + log_std.exp() * z[:, 4:]], 1)
     kl = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
-    return play.generator(latent, read.tokens, TOKENS > 2), kl, read.pooled
+    return play.generator(latent, read.tokens, TOKENS > 2), kl, sentence
 
 
 def bce(logits: Tensor, target: float) -> Tensor:
@@ -101,6 +102,19 @@ def test_the_turns_by_value(mismatched: bool) -> None:
     torch.testing.assert_close(g_loss, asked + 0.7 * match + 0.3 * kl.mean())  # eq. 3
     torch.testing.assert_close(g_logs["match"], match)
     torch.testing.assert_close(g_logs["kl"], kl.mean())
+
+
+def test_sentences_are_as_long_as_the_noise_beside_them_whatever_the_matchers_are(monkeypatch) -> None:
+    """Scores are cosines, so a matcher's sentences may have any length; the game must not depend on it."""
+    play, longer = game(), game()
+    read = longer.matcher.read
+    monkeypatch.setattr(longer.matcher, "read", lambda t: read(t)._replace(sentence=7.0 * read(t).sentence))
+    mine, other = play.read(TOKENS), longer.read(TOKENS)
+    torch.testing.assert_close(other.sentence, mine.sentence)
+    torch.testing.assert_close(mine.sentence.square().mean(1), torch.ones(len(TOKENS)))
+    assert torch.equal(mine.words, play.matcher.read(TOKENS).words)
+    losses = [[loss.item() for _, loss, _ in g.turns((IMAGES, TOKENS), Rng(seed=3))] for g in (play, longer)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_the_penalty_is_of_both_sizes_by_the_real_images() -> None:

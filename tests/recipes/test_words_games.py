@@ -141,7 +141,7 @@ def test_samples_are_for_the_captions_that_are_wanted(small) -> None:
     noise = torch.randn(6, run.objective.latent, generator=torch.Generator().manual_seed(3))
     tokens = PICTURES.tokens[PICTURES.wanted(6)]
     with torch.no_grad():
-        images, _ = run.objective.paint(run.ema["generator"], noise, run.objective.matcher.read(tokens))
+        images, _ = run.objective.paint(run.ema["generator"], noise, run.objective.read(tokens))
     assert torch.equal(x, images[-1])
 
 
