@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from minigen import show
-from minigen.data.batches import Stream, held_out
+from minigen import data, show
+from minigen.data.batches import Batches, Stream, held_out
 from minigen.data.chunks import in_chunks
 from minigen.data.emoji import STYLES
 from minigen.nets.classifier import warp
@@ -115,6 +116,33 @@ def detail(images: Tensor) -> Tensor:
     return (images - coarse).square().flatten(1).sum(1)
 
 
+def beside_nothing(samples: Tensor, x: Tensor, truth: Tensor) -> dict[str, Measured]:
+    """Answers (n, C, H, W) to inputs x (N, C, H, W) in turn, and the inputs themselves, beside the true answers.
+
+    The mean absolute difference to the true one; how often that is the nearest of all N; the energy of the finest
+    detail as a share of the true ones'.
+    """
+    rows = torch.arange(len(samples)) % len(x)
+
+    def figures(answers: Tensor) -> dict[str, float]:
+        apart = in_chunks(lambda a: (a[:, None] - truth).abs().flatten(2).mean(2), answers, size=16)  # (n, N)
+        return {
+            "mean_absolute_error": apart[torch.arange(len(rows)), rows].mean().item(),
+            "partner_found_share": (apart.argmin(1) == rows).double().mean().item(),
+            "detail_ratio": (detail(answers).sum() / detail(truth[rows]).sum()).item(),
+        }
+
+    mine, nothing = figures(samples), figures(x[rows])
+    return {name: Measured(value, nothing[name]) for name, value in mine.items()}
+
+
+def triples(samples: Tensor, x: Tensor, truth: Tensor) -> Figure:
+    """Inputs, answers and true answers of 24 test pictures, three rows of each, as a picture."""
+    rows = torch.arange(min(len(samples), len(x)))[:: max(1, min(len(samples), len(x)) // 24)][:24]
+    parts = [torch.cat([x[part], samples[part], truth[part]]) for part in torch.split(rows, 8)]
+    return show.image_grid(torch.cat(parts), columns=min(8, len(rows)))
+
+
 class PairedEmoji(EmojiTask):
     """Twemoji's and Noto's pictures of the same emoji: to draw one as the other artist did.
 
@@ -165,26 +193,11 @@ class PairedEmoji(EmojiTask):
         The mean absolute difference to the true answer; how often that is the nearest of all test pictures of its
         style; the energy of the finest detail as a share of the true answers'.
         """
-        x, truth = self.images("test")
-        rows = torch.arange(len(samples)) % len(x)
-
-        def figures(answers: Tensor) -> dict[str, float]:
-            apart = in_chunks(lambda a: (a[:, None] - truth).abs().flatten(2).mean(2), answers, size=16)  # (n, N)
-            return {
-                "mean_absolute_error": apart[torch.arange(len(rows)), rows].mean().item(),
-                "partner_found_share": (apart.argmin(1) == rows).double().mean().item(),
-                "detail_ratio": (detail(answers).sum() / detail(truth[rows]).sum()).item(),
-            }
-
-        mine, nothing = figures(samples), figures(x[rows])
-        return {name: Measured(value, nothing[name]) for name, value in mine.items()}
+        return beside_nothing(samples, *self.images("test"))
 
     def picture(self, samples: Tensor) -> Figure:
         """Inputs, answers and true answers of 24 test pictures, three rows of each."""
-        x, truth = self.images("test")
-        rows = torch.arange(min(len(samples), len(x)))[:: max(1, len(samples) // 24)][:24]
-        triples = [torch.cat([x[part], samples[part], truth[part]]) for part in torch.split(rows, 8)]
-        return show.image_grid(torch.cat(triples), columns=8)
+        return triples(samples, *self.images("test"))
 
 
 HUES = 0.6  # radians; colours of training pictures are turned by at most so much
@@ -195,3 +208,72 @@ def turn_hue(angle: Tensor) -> Tensor:
     k = angle.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return torch.eye(3, dtype=angle.dtype, device=angle.device) + s * k + (1 - c) * (k @ k)
+
+
+class PairedFolder:
+    """A reader's own pairs: the pictures of `PATH/inputs` and those of `PATH/answers`, one name for both of a pair.
+
+    Pictures are read as `data.folder` does, as squares of (3, size, size); where a folder holds train/ and test/, these
+    are the splits, else a hash of the name decides, so that both pictures of a pair are in one split. Answers are
+    judged on the test pictures, beside doing nothing.
+
+    path: the folder; None builds and draws, and says when data are asked for that a folder is missing.
+
+    Raises ValueError, when images are asked for, for pictures without a partner and for those that cannot be read.
+    """
+
+    count, yardstick, name = 300, "doing nothing", "folder"
+
+    def __init__(self, path: str | Path | None, *, size: int = 64) -> None:
+        self.path, self.size = path, size
+        self.shape: tuple[int, ...] = (3, size, size)
+        self.input_shape = self.shape
+        self.title = f"your own pairs, {size}x{size} in colour: --data PATH, with inputs/ and answers/ in it"
+        self._load = cache(self._read)
+
+    def _read(self, split: str) -> tuple[Tensor, Tensor]:
+        """Inputs and answers of a split, uint8 (N, 3, size, size), mapped from a cache."""
+        if self.path is None:
+            raise ValueError("this recipe learns from your own pairs: say where they are, with --data PATH")
+        top, names, found = Path(self.path), [], []
+        for part in ("inputs", "answers"):
+            if not (top / part).is_dir():
+                raise FileNotFoundError(f"pairs need the folders inputs and answers in {top}; there is no {part}")
+            files = (file.relative_to(top / part).with_suffix("") for file in (top / part).rglob("*.*"))
+            names.append({str(file) for file in files if not file.name.startswith(".")})
+            images = data.folder(top / part, self.size, split=split)
+            if len(images) < images.published:
+                raise ValueError(
+                    f"{images.published - len(images)} pictures of {top / part} cannot be read: remove them"
+                )
+            found.append(images.images)
+        if alone := sorted(names[0] ^ names[1]):
+            listed = ", ".join(alone[:5])
+            raise ValueError(f"{len(alone)} pictures of {top} have no partner of their name, such as {listed}")
+        return found[0], found[1]
+
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        """The inputs of a split and the true answers, (N, 3, size, size) each, in [-1, 1]."""
+        x, y = self._load(split)
+        return data.to_float(x), data.to_float(y)
+
+    def batches(self, *, batch_size: int, seed: int, device: torch.device | str) -> Batches:
+        """Training pairs, (answers, inputs), in a random order."""
+        x, y = self._load("train")
+        ways = (data.to_float, data.to_float)
+        return Batches(y, x, batch_size=min(batch_size, len(x)), seed=seed, transform=ways, device=device)
+
+    def wanted(self, n: int) -> Tensor:
+        """The inputs that n answers are for, (n, 3, size, size): those of the test split, over again after all."""
+        if self.path is None:
+            return torch.zeros(n, *self.input_shape)
+        x = self._load("test")[0]
+        return data.to_float(x[torch.arange(n) % len(x)])
+
+    def evaluate(self, samples: Tensor) -> dict[str, Measured]:
+        """Answers to `wanted(n)`, see `beside_nothing`."""
+        return beside_nothing(samples, *self.images("test"))
+
+    def picture(self, samples: Tensor) -> Figure:
+        """Inputs, answers and true answers of 24 test pictures, three rows of each."""
+        return triples(samples, *self.images("test"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from minigen import data
+from minigen import data, runs
+from minigen.cli import main
 from minigen.recipes import RECIPES
-from minigen.tasks.pairs import ANSWERS, PairedEmoji, PairedWorld, detail, turn_hue
+from minigen.tasks.pairs import ANSWERS, PairedEmoji, PairedFolder, PairedWorld, detail, turn_hue
 from minigen.worlds import Pairs, Shapes
 
 pytest.importorskip("PIL")
@@ -115,3 +118,62 @@ def test_doing_nothing_and_the_truth_have_the_figures_that_are_known(emoji) -> N
     assert emoji.evaluate(blurred)["detail_ratio"].model < 0.4
     with pytest.raises(ValueError, match="twemoji, noto"):
         PairedEmoji("emoji", "", source="apple")
+
+
+def pairs_in(folder, *, count: int = 24, size: int = 20) -> None:
+    """Pictures of one colour, and as answers the same with red and blue exchanged."""
+    from PIL import Image
+
+    for part in ("inputs", "answers"):
+        (folder / part).mkdir(parents=True)
+    for i in range(count):
+        red, blue = 10 * i, 255 - 7 * i
+        Image.new("RGB", (size, size), (red, 99, blue)).save(folder / "inputs" / f"{i:02}.png")
+        Image.new("RGB", (size, size), (blue, 99, red)).save(folder / "answers" / f"{i:02}.png")
+
+
+def test_a_folder_of_pairs_keeps_them_together(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    pairs_in(tmp_path / "mine")
+    task = PairedFolder(tmp_path / "mine", size=16)
+    y, x = next(task.batches(batch_size=8, seed=0, device="cpu"))
+    assert y.shape == (8, 3, 16, 16)
+    torch.testing.assert_close(y, x.flip(1))
+    inputs, truth = task.images("test")
+    torch.testing.assert_close(truth, inputs.flip(1))
+    assert task.evaluate(truth)["mean_absolute_error"].model == 0
+    assert task.evaluate(task.wanted(len(truth)))["mean_absolute_error"].model > 0.1
+    assert not {float(v) for v in task.images("train")[0][:, 0, 0, 0]} & {float(v) for v in inputs[:, 0, 0, 0]}
+
+
+def test_pictures_without_a_partner_and_broken_ones_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match="--data PATH"):
+        PairedFolder(None).images("train")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FileNotFoundError, match="inputs and answers"):
+        PairedFolder(tmp_path / "mine").images("train")
+    (tmp_path / "mine").rmdir()
+    pairs_in(tmp_path / "mine")
+    (tmp_path / "mine" / "answers" / "07.png").rename(tmp_path / "mine" / "answers" / "x7.png")
+    with pytest.raises(ValueError, match=r"2 pictures .* no partner .* 07, x7"):
+        PairedFolder(tmp_path / "mine", size=16).images("train")
+    (tmp_path / "mine" / "answers" / "x7.png").rename(tmp_path / "mine" / "answers" / "07.png")
+    (tmp_path / "mine" / "inputs" / "03.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="could not be read"), pytest.raises(ValueError, match="cannot be read"):
+        PairedFolder(tmp_path / "mine", size=16).images("all")
+
+
+def test_a_folder_of_pairs_is_trained_from_the_command_line_and_resumed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    pairs_in(tmp_path / "mine", size=64)
+    made = RECIPES["paired", "folder"].at(str(tmp_path / "mine"))
+    small = replace(made, settings={**made.settings, "width": 4, "judge_width": 4}, batch_size=4)
+    monkeypatch.setitem(RECIPES, ("paired", "folder"), replace(small, at=lambda path: small))
+    words = ["train", "paired", "folder", "--data", str(tmp_path / "mine"), "--device", "cpu"]
+    assert main([*words, "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    figures = json.loads((tmp_path / "run" / "result.json").read_text())["figures"]
+    assert set(figures) == {"mean_absolute_error", "partner_found_share", "detail_ratio"}
+    assert set(figures["detail_ratio"]) == {"model", "doing nothing"}
+    run = runs.load(tmp_path / "run").run
+    assert run.n == 2
