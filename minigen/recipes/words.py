@@ -212,7 +212,7 @@ RECIPES = [
         schedule=hold_half,
         ema={"generator": 0.998},
         batch_size=32,
-        steps=6_000,
+        steps=3_000,
         full_steps=100_000,
         draw=partial(draw_captions, task=PICTURES),
         reaches="about 15 min; 59 % of captions obeyed that were trained on, 8 % of the others; 5 % of images valid "
