@@ -70,8 +70,8 @@ class PatchDiscriminator(nn.Module):
 
     4x4 convolutions with a padding of 1: `layers` of stride 2, then two of stride 1, the last one to the logits;
     LeakyReLU(0.2) between. A logit sees a square of `receptive_field` pixels a side, those beyond the border being 0:
-    16, 34, 70 for 1, 2, 3 layers. With 0 layers all convolutions are 1x1, and a logit sees one pixel. Sides must be
-    3 2^layers at least.
+    16, 34, 70 for 1, 2, 3 layers. h is H / 2^layers, rounded down, less 2, so that sides must be 3 2^layers at least.
+    With 0 layers all convolutions are 1x1, h is H, and a logit sees one pixel.
 
     condition_channels: of the image beside; 0 is for a discriminator that is given none. width: features behind the
     first convolution; each further one doubles them, up to 8 times as many.
@@ -131,13 +131,13 @@ class TranslationUNet(nn.Module):
 
     `depth` strided 4x4 convolutions down to the bottleneck, LeakyReLU(0.2) before each but the first; as many
     transposed ones up again, ReLU before each. Each one on the way up but the first is given, beside what comes from
-    below, what the one opposite gave on the way down: a skip. A pixel of the output sees the same pixel through the
-    first skip, whatever the bottleneck lets pass.
+    below, what the one opposite gave on the way down: a skip. Through the first skip a pixel of the output sees 6x6
+    pixels around the same place, whatever the bottleneck lets pass.
 
     width: features behind the first convolution; each further one doubles them, up to 8 times as many.
     skips: off leaves the encoder and decoder that Isola et al. compare with: the same layers, without what was beside.
     noise: channels of z, (B, noise), the same at every place of the bottleneck; 0 is a network without. With
-        norm="instance" the next layer's norm takes away what z adds alike at all places.
+        norm="instance" the next norm takes away what z adds to the mean of a feature over its places.
     dropout: rate in the first three layers of the decoder at most, never in the last. As everywhere in torch it acts in
         training mode alone; Isola et al. leave it on for samples, as `network.train()` does.
     norm: behind each convolution but the first, the one to the bottleneck and the last.
